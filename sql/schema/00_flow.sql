@@ -1,0 +1,23 @@
+-- The flow of a job, in the order of the chapters that follow.
+--
+--   enqueue   20_enqueue.sql   the application calls steady_queue_enqueue_jobs in its own transaction:
+--                              one immutable row in steady_queue_jobs, and one in steady_queue_ready
+--                              (or steady_queue_scheduled, for later).
+--   notify    30_notify.sql    a statement trigger on those two tables sends one NOTIFY for a queue,
+--                              and only when a worker said that it waits.
+--   claim     40_claim.sql     a worker calls steady_queue_claim_jobs: rows move from ready to running,
+--                              under a claim number that is never used again.
+--   perform   (Python)         a thread of the worker runs the task.
+--   finish    50_finish.sql    the worker calls steady_queue_finish_jobs: rows move from running to
+--                              outcomes (or scheduled, for another attempt). A claim number that is no
+--                              longer the current one changes nothing.
+--
+-- Beside the flow: 60_dispatch.sql moves what has become due, 70_processes.sql says who is alive and
+-- puts the jobs of the dead back, 80_steer.sql is what a person may do, 90_views.sql is what a person
+-- looks at.
+--
+-- A job is in exactly one of ready, scheduled, blocked, running and outcomes. It is moved by one
+-- statement, `delete ... returning` into `insert`, so that nothing can see it twice or nowhere.
+--
+-- Locks are taken in this order: semaphores (by key), running, blocked, ready. Claims take them the
+-- other way round and therefore never wait: they skip what is locked.

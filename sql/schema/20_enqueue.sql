@@ -1,0 +1,108 @@
+-- Enqueues jobs, given as arrays of the same length, in the caller's transaction: they exist when it
+-- commits and never otherwise. Returns their ids in the order given. A job goes to scheduled when
+-- its p_run_after is in the future, else to ready. Limits are not looked at here: enqueueing waits
+-- for no other transaction and locks no key.
+create function steady_queue_enqueue_jobs(
+  p_backend text,
+  p_tasks text[],
+  p_queues text[],
+  p_priorities smallint[],
+  p_arguments json[],
+  p_run_after timestamptz[] default null,
+  p_limit_keys text[] default null,
+  p_limit_to integer[] default null,
+  p_limit_for interval[] default null,
+  p_limit_conflicts text[] default null
+) returns table (id bigint, enqueued_at timestamptz)
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  -- Before any position: see the marks in 40_claim.sql.
+  perform pg_current_xact_id();
+  return query
+  with asked as (
+    select * from unnest(
+      p_tasks, p_queues, p_priorities, p_arguments, p_run_after,
+      p_limit_keys, p_limit_to, p_limit_for, p_limit_conflicts)
+      as a(task, queue, priority, arguments, run_after, limit_key, limit_to, limit_for, limit_conflict)
+  ), enqueued as (
+    insert into steady_queue_jobs as j (
+      task, backend, queue, priority, arguments, run_after,
+      limit_key, limit_to, limit_for, limit_conflict)
+    select a.task, p_backend, a.queue, a.priority, a.arguments, a.run_after,
+      a.limit_key, a.limit_to, a.limit_for, a.limit_conflict
+    from asked a
+    returning j.id, j.queue, j.priority, j.run_after, j.limit_key, j.enqueued_at
+  ), scheduled as (
+    insert into steady_queue_scheduled (job, run_after)
+    select e.id, e.run_after from enqueued e where e.run_after > e.enqueued_at
+  ), ready as (
+    insert into steady_queue_ready (lane, position, job, limit_key)
+    select coalesce(l.id, 0), e.id, e.id, e.limit_key
+    from enqueued e
+    left join steady_queue_lanes l
+      on l.queue = e.queue and l.priority = e.priority and not l.express
+    where e.run_after is null or e.run_after <= e.enqueued_at
+  )
+  select e.id, e.enqueued_at from enqueued e;
+end
+$$;
+comment on function steady_queue_enqueue_jobs is
+  'Enqueues many jobs in one statement. For one job from psql: select steady_queue_enqueue(''shop.tasks.receipt'', args => ''[1]'').';
+
+
+-- Enqueues one job from psql, a trigger or another language. The task's path is not checked: a job
+-- whose task is unknown to the worker fails with an error that says so.
+create function steady_queue_enqueue(
+  task text,
+  args json default '[]',
+  kwargs json default '{}',
+  queue text default 'default',
+  priority integer default 0,
+  run_after timestamptz default null,
+  backend text default 'default'
+) returns bigint
+language plpgsql
+set search_path from current
+as $$
+begin
+  if json_typeof(args) is distinct from 'array' then
+    raise exception 'expected args to be a JSON array, got %', coalesce(json_typeof(args), 'null')
+      using errcode = 'SQ003', hint = 'steady_queue_enqueue(''shop.tasks.receipt'', args => ''[1]'')';
+  end if;
+  if json_typeof(kwargs) is distinct from 'object' then
+    raise exception 'expected kwargs to be a JSON object, got %', coalesce(json_typeof(kwargs), 'null')
+      using errcode = 'SQ003', hint = 'steady_queue_enqueue(''shop.tasks.receipt'', kwargs => ''{"order_id": 1}'')';
+  end if;
+  return (
+    select e.id from steady_queue_enqueue_jobs(
+      backend, array[task], array[queue], array[priority]::smallint[],
+      array[json_build_object('args', args, 'kwargs', kwargs)], array[run_after]) e
+  );
+end
+$$;
+comment on function steady_queue_enqueue is
+  'Enqueues one job: select steady_queue_enqueue(''shop.tasks.receipt'', args => ''[1]'', queue => ''mail'').';
+
+
+-- Makes the lanes of these (queue, priority) pairs, plain and express, where they are missing.
+-- Called at start and after migrate, never by a producer: two producers in opposite order would
+-- deadlock. Serialised by a lock of its own.
+create function steady_queue_ensure_lanes(p_queues text[], p_priorities smallint[]) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  perform pg_advisory_xact_lock(hashtextextended('steady_queue:lanes', 0));
+  insert into steady_queue_lanes (queue, priority, express)
+  select distinct a.queue, a.priority, e.express
+  from unnest(p_queues, p_priorities) as a(queue, priority)
+  cross join (values (false), (true)) as e(express)
+  where not exists (
+    select from steady_queue_lanes l
+    where l.queue = a.queue and l.priority = a.priority and l.express = e.express);
+end
+$$;
+comment on function steady_queue_ensure_lanes is 'Makes the lanes of known tasks ahead of their first job.';

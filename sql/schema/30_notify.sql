@@ -1,0 +1,138 @@
+-- Waking up. A topic is what a process can wait for: 'queue:' and a queue's name, 'queue:*' for any
+-- queue, 'scheduled' for earlier due times. NOTIFY takes a lock that is shared by the whole server,
+-- so one is sent only when somebody waits for the topic.
+--
+-- "Somebody waits" is a shared session lock on the waiting process's LISTEN connection: visible at
+-- once at every isolation level, no dead rows, gone with the connection. A producer holds a second
+-- lock, shared, from before it looks until its transaction has ended. Who waits therefore has a
+-- proof that nothing was missed: it sets its lock, then gets the producers' lock exclusively for a
+-- moment. Whoever looked before has ended by then, and whoever looks after sees the lock.
+
+create function steady_queue_waiting_key(p_topic text) returns bigint
+language sql immutable strict parallel safe
+begin atomic
+  select hashtextextended('steady_queue:waiting:' || p_topic, 0);
+end;
+comment on function steady_queue_waiting_key is 'The advisory lock that says: somebody waits for this topic.';
+
+create function steady_queue_producing_key(p_topic text) returns bigint
+language sql immutable strict parallel safe
+begin atomic
+  select hashtextextended('steady_queue:producing:' || p_topic, 0);
+end;
+comment on function steady_queue_producing_key is 'The advisory lock that producers of this topic share until their transactions end.';
+
+
+-- True when a process waits for the topic. Two callers that collide both see true: one notification
+-- too many, which is harmless.
+create function steady_queue_is_awaited(p_topic text) returns boolean
+language sql volatile strict
+begin atomic
+  select case
+    when pg_try_advisory_lock(steady_queue_waiting_key(p_topic))
+    then not pg_advisory_unlock(steady_queue_waiting_key(p_topic))
+    else true
+  end;
+end;
+comment on function steady_queue_is_awaited is 'Whether a process waits for this topic: only then is NOTIFY worth its lock.';
+
+
+-- Tells whoever waits for the topic, at commit. Never waits for another transaction.
+create function steady_queue_announce(p_topic text) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  perform pg_advisory_xact_lock_shared(steady_queue_producing_key(p_topic));
+  if steady_queue_is_awaited(p_topic)
+    or (p_topic like 'queue:%' and steady_queue_is_awaited('queue:*'))
+  then
+    perform pg_notify('steady_queue', p_topic);
+  end if;
+end
+$$;
+comment on function steady_queue_announce is 'Sends NOTIFY steady_queue with this topic at commit, if somebody waits for it.';
+
+
+-- Ready rows of a queue without a lane are announced under 'queue:*' too: a process that waits for
+-- any queue cannot know the name yet.
+create function steady_queue_announce_ready() returns trigger
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_topic text;
+begin
+  for v_topic in
+    select 'queue:' || l.queue
+    from (select distinct a.lane from added a) a
+    join steady_queue_lanes l on l.id = a.lane
+    union
+    select unnest(array['queue:' || j.queue, 'queue:*'])
+    from added a
+    join steady_queue_jobs j on j.id = a.job
+    where a.lane = 0
+  loop
+    perform steady_queue_announce(v_topic);
+  end loop;
+  return null;
+end
+$$;
+comment on function steady_queue_announce_ready is 'Announces each queue that got ready jobs, once a statement.';
+
+create trigger steady_queue_announce_ready
+after insert on steady_queue_ready
+referencing new table as added
+for each statement execute function steady_queue_announce_ready();
+
+
+create function steady_queue_announce_scheduled() returns trigger
+language plpgsql
+set search_path from current
+as $$
+begin
+  if exists (select from added) then
+    perform steady_queue_announce('scheduled');
+  end if;
+  return null;
+end
+$$;
+comment on function steady_queue_announce_scheduled is 'Announces that the next due time may have moved.';
+
+create trigger steady_queue_announce_scheduled
+after insert on steady_queue_scheduled
+referencing new table as added
+for each statement execute function steady_queue_announce_scheduled();
+
+
+-- Says, on a LISTEN connection, that its process waits for these topics. Session locks: they end
+-- with the connection, or with steady_queue_stop_waiting. Call it once for each set of topics.
+create function steady_queue_start_waiting(p_topics text[]) returns void
+language sql volatile strict
+begin atomic
+  select pg_advisory_lock_shared(steady_queue_waiting_key(t)) from unnest(p_topics) as t;
+end;
+comment on function steady_queue_start_waiting is 'From now on producers of these topics send NOTIFY.';
+
+create function steady_queue_stop_waiting(p_topics text[]) returns void
+language sql volatile strict
+begin atomic
+  select pg_advisory_unlock_shared(steady_queue_waiting_key(t)) from unnest(p_topics) as t;
+end;
+comment on function steady_queue_stop_waiting is 'Undoes steady_queue_start_waiting.';
+
+
+-- True when every producer that may have looked before the caller started to wait has ended.
+-- False says nothing: ask again soon.
+create function steady_queue_producers_ended(p_topics text[]) returns boolean
+language sql volatile strict
+begin atomic
+  select coalesce(bool_and(case
+    when pg_try_advisory_lock(steady_queue_producing_key(t))
+    then pg_advisory_unlock(steady_queue_producing_key(t))
+    else false
+  end), true)
+  from unnest(p_topics) as t;
+end;
+comment on function steady_queue_producers_ended is 'The proof that a process which waits has missed no announcement.';

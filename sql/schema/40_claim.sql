@@ -1,0 +1,396 @@
+-- The lanes of these queues that may hold ready rows, best first. p_queues lists names in order of
+-- preference; a name that ends in * is a prefix, and * alone is any queue. Within one entry of the
+-- list the higher priority goes first and, of the same priority, jobs that already have their slot;
+-- lanes of the same rank are served together, in order of enqueueing. Paused queues are left out.
+create function steady_queue_lanes_to_serve(p_queues text[])
+returns table (rank bigint, lane integer, mark bigint)
+language sql stable
+begin atomic
+  select dense_rank() over (order by m.place, l.priority desc, l.express desc), l.id, l.mark
+  from steady_queue_lanes l
+  cross join lateral (
+    select min(q.place)
+    from unnest(p_queues) with ordinality as q(pattern, place)
+    where l.queue = q.pattern
+      or (right(q.pattern, 1) = '*' and starts_with(l.queue, left(q.pattern, -1)))
+  ) as m(place)
+  where m.place is not null
+    and not exists (select from steady_queue_pauses p where p.queue = l.queue)
+    and exists (select from steady_queue_ready r where r.lane = l.id and r.position >= l.mark);
+end;
+comment on function steady_queue_lanes_to_serve is
+  'The lanes of these queues that hold ready rows, in the order in which claims serve them.';
+
+
+-- Moves jobs from lane 0 (pairs of queue and priority not seen before) to lanes of their own,
+-- making them. One claimer at a time; the others go on without. Fresh positions: see the marks.
+create function steady_queue_sort_jobs() returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  if not pg_try_advisory_xact_lock(hashtextextended('steady_queue:lanes', 0)) then
+    return;
+  end if;
+  insert into steady_queue_lanes (queue, priority, express)
+  select j.queue, j.priority, e.express
+  from steady_queue_ready r
+  join steady_queue_jobs j on j.id = r.job
+  cross join (values (false), (true)) as e(express)
+  where r.lane = 0
+  group by j.queue, j.priority, e.express
+  on conflict do nothing;
+  with unsorted as (
+    delete from steady_queue_ready r
+    where r.ctid = any (array(
+      select r.ctid from steady_queue_ready r
+      where r.lane = 0 order by r.position limit 10000 for update skip locked))
+    returning r.*
+  )
+  insert into steady_queue_ready
+    (lane, position, job, attempt, lost_starts, suspect, limit_key, holds_until)
+  select l.id, nextval('steady_queue_positions'), u.job, u.attempt, u.lost_starts, u.suspect,
+    u.limit_key, u.holds_until
+  from (select * from unsorted order by position) u
+  join steady_queue_jobs j on j.id = u.job
+  join steady_queue_lanes l
+    on l.queue = j.queue and l.priority = j.priority and l.express = (u.holds_until is not null);
+end
+$$;
+comment on function steady_queue_sort_jobs is 'Gives jobs of queues and priorities not seen before a lane.';
+
+
+-- How many slots of each key are taken: by running jobs, and by ready ones that were handed a slot.
+-- A holder past its guaranteed time no longer counts.
+create function steady_queue_slots_held(p_keys text[])
+returns table (limit_key text, held bigint)
+language sql stable
+begin atomic
+  select k.limit_key,
+    (select count(*) from steady_queue_running r
+     where r.limit_key = k.limit_key and r.holds_until > clock_timestamp())
+    + (select count(*) from steady_queue_ready r
+       where r.limit_key = k.limit_key and r.holds_until > clock_timestamp())
+  from unnest(p_keys) as k(limit_key);
+end;
+comment on function steady_queue_slots_held is 'How many slots of each limit key are taken now.';
+
+
+-- Gives the free slots of these keys to the jobs blocked on them: highest priority first, then
+-- oldest, leaving out paused queues. They enter the express lane already holding the slot. The
+-- caller has locked the keys' semaphores.
+create function steady_queue_hand_over(p_keys text[]) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  with lucky as materialized (
+    select b.job
+    from steady_queue_slots_held(p_keys) h
+    cross join lateral (
+      select b.job, j.limit_to, row_number() over (order by b.priority desc, b.job) as place
+      from steady_queue_blocked b
+      join steady_queue_jobs j on j.id = b.job
+      where b.limit_key = h.limit_key
+        and not exists (select from steady_queue_pauses p where p.queue = j.queue)
+      order by b.priority desc, b.job
+      limit greatest(0, (
+        select max(j.limit_to) from steady_queue_jobs j
+        where j.id = (
+          select b.job from steady_queue_blocked b
+          where b.limit_key = h.limit_key
+          order by b.priority desc, b.job limit 1)) - h.held)
+    ) as b
+    where h.held + b.place <= b.limit_to
+  ), unblocked as (
+    delete from steady_queue_blocked b using lucky where b.job = lucky.job
+    returning b.*
+  )
+  insert into steady_queue_ready
+    (lane, position, job, attempt, lost_starts, suspect, limit_key, holds_until)
+  select coalesce(l.id, 0), nextval('steady_queue_positions'), u.job, u.attempt, u.lost_starts,
+    u.suspect, u.limit_key, clock_timestamp() + j.limit_for
+  from (select * from unblocked order by priority desc, job) u
+  join steady_queue_jobs j on j.id = u.job
+  left join steady_queue_lanes l
+    on l.queue = j.queue and l.priority = j.priority and l.express;
+end
+$$;
+comment on function steady_queue_hand_over is 'Moves blocked jobs into the free slots of their limit keys.';
+
+
+-- Locks the semaphores of these keys, in order, leaving out those that somebody else holds.
+-- Returns the keys it got.
+create function steady_queue_lock_keys(p_keys text[]) returns text[]
+language sql volatile
+begin atomic
+  select array_agg(s.limit_key)
+  from (
+    select s.limit_key from steady_queue_semaphores s
+    where s.limit_key = any (p_keys)
+    order by s.limit_key
+    for update skip locked
+  ) s;
+end;
+comment on function steady_queue_lock_keys is 'Locks what it can of these limit keys, without waiting.';
+
+
+-- Decides about ready rows (given by their places, and locked by the caller) whose tasks are
+-- limited: admits as many as their keys have free slots for, parks the others in blocked, or ends
+-- them as discarded. Never waits: rows whose key somebody else is deciding about stay where they
+-- are. Returns the places of the admitted rows, and how many were moved away.
+create function steady_queue_admit(p_rows tid[], out admitted tid[], out moved bigint)
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_wanted text[];
+  v_keys text[];
+  v_parked text[];
+begin
+  select array_agg(distinct r.limit_key) into v_wanted
+  from steady_queue_ready r
+  where r.ctid = any (p_rows);
+
+  -- The first use of a key. Under a try-lock: two claimers that insert the same keys in opposite
+  -- order would deadlock on the index.
+  if exists (
+    select from unnest(v_wanted) as w(limit_key)
+    where not exists (select from steady_queue_semaphores s where s.limit_key = w.limit_key))
+    and pg_try_advisory_xact_lock(hashtextextended('steady_queue:semaphores', 0))
+  then
+    insert into steady_queue_semaphores (limit_key) select unnest(v_wanted) on conflict do nothing;
+  end if;
+
+  v_keys := steady_queue_lock_keys(v_wanted);
+
+  -- A statement of its own, so that it sees what the last holder of the lock did.
+  with candidates as materialized (
+    select r.ctid as row_at, r.job, r.limit_key, r.attempt, r.lost_starts, r.suspect,
+      j.priority, j.limit_to, j.limit_conflict,
+      row_number() over (partition by r.limit_key order by r.position) as place
+    from steady_queue_ready r
+    join steady_queue_jobs j on j.id = r.job
+    where r.ctid = any (p_rows) and r.limit_key = any (v_keys)
+  ), decided as materialized (
+    select c.*, h.held + c.place <= c.limit_to and not exists (
+      select from steady_queue_blocked b
+      where b.limit_key = c.limit_key and b.priority >= c.priority) as fits
+    from candidates c
+    join steady_queue_slots_held(v_keys) h on h.limit_key = c.limit_key
+  ), gone as (
+    delete from steady_queue_ready r
+    where r.ctid = any (array(select d.row_at from decided d where not d.fits))
+    returning r.job
+  ), parked as (
+    insert into steady_queue_blocked (job, limit_key, priority, attempt, lost_starts, suspect)
+    select d.job, d.limit_key, d.priority, d.attempt, d.lost_starts, d.suspect
+    from decided d
+    where not d.fits and d.limit_conflict = 'block'
+    returning limit_key
+  ), discarded as (
+    insert into steady_queue_outcomes (job, status, attempt, lost_starts, finished_at)
+    select d.job, 'discarded', d.attempt, d.lost_starts, clock_timestamp()
+    from decided d
+    where not d.fits and d.limit_conflict = 'discard'
+  )
+  select
+    (select array_agg(d.row_at) from decided d where d.fits),
+    (select count(*) from gone),
+    (select array_agg(distinct p.limit_key) from parked p)
+  into admitted, moved, v_parked;
+
+  if v_parked is not null then
+    perform steady_queue_hand_over(v_parked);
+  end if;
+end
+$$;
+comment on function steady_queue_admit is 'Gives limited jobs their slots, parks those that find none.';
+
+
+-- Moves up to p_count ready jobs of these queues to running, owned by the process under one new
+-- claim number, and returns them with their arguments, in the order in which they should start.
+-- Never waits for another transaction; rows locked by others are skipped, so that an empty answer
+-- does not mean that nothing is ready (steady_queue_is_quiet does).
+-- Raises SQ001 when the process is not, or no longer, registered.
+create function steady_queue_claim_jobs(p_process bigint, p_queues text[], p_count integer)
+returns table (
+  job bigint,
+  claim bigint,
+  task text,
+  backend text,
+  queue text,
+  priority smallint,
+  arguments text,
+  attempt smallint,
+  lost_starts smallint,
+  suspect boolean,
+  limit_key text,
+  run_after timestamptz,
+  enqueued_at timestamptz,
+  claimed_at timestamptz
+)
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  v_claim bigint := nextval('steady_queue_claims');
+  v_left integer := p_count;
+  v_rank record;
+  v_rows tid[];
+  v_limited tid[];
+  v_moved bigint;
+  v_admitted tid[];
+  v_claimed integer;
+begin
+  if not exists (select from steady_queue_processes p where p.id = p_process) then
+    raise exception 'process % is not registered', p_process
+      using errcode = 'SQ001', hint = 'It was silent for too long and its jobs were put back: register anew.';
+  end if;
+  if exists (select from steady_queue_ready r where r.lane = 0) then
+    perform steady_queue_sort_jobs();
+  end if;
+  for v_rank in
+    select array_agg(s.lane) as lanes, array_agg(s.mark) as marks
+    from steady_queue_lanes_to_serve(p_queues) s
+    group by s.rank
+    order by s.rank
+  loop
+    -- Again when limited jobs were moved away without filling the batch; each is moved once.
+    for v_round in 1 .. 10 loop
+      select
+        array_agg(o.row_at) filter (where not o.undecided),
+        array_agg(o.row_at) filter (where o.undecided)
+      into v_rows, v_limited
+      from (
+        select r.row_at, r.undecided
+        from unnest(v_rank.lanes, v_rank.marks) as l(lane, mark)
+        cross join lateral (
+          select r.ctid as row_at, r.position,
+            r.limit_key is not null and r.holds_until is null as undecided
+          from steady_queue_ready r
+          where r.lane = l.lane and r.position >= l.mark
+          order by r.position
+          limit v_left
+          for update skip locked
+        ) r
+        order by r.position
+        limit v_left
+      ) o;
+      v_moved := 0;
+      if v_limited is not null then
+        select a.admitted, a.moved into v_admitted, v_moved from steady_queue_admit(v_limited) a;
+        v_rows := v_rows || v_admitted;
+      end if;
+      return query
+      with taken as (
+        delete from steady_queue_ready r where r.ctid = any (v_rows)
+        returning r.*
+      ), claimed as (
+        select t.position, t.job, t.attempt, t.lost_starts, t.suspect, t.limit_key,
+          coalesce(t.holds_until, clock_timestamp() + j.limit_for) as holds_until,
+          j.task, j.backend, j.queue, j.priority, j.arguments, j.run_after, j.enqueued_at,
+          clock_timestamp() as claimed_at
+        from taken t
+        join steady_queue_jobs j on j.id = t.job
+      ), running as (
+        insert into steady_queue_running
+          (job, claim, process, attempt, lost_starts, suspect, limit_key, holds_until, claimed_at)
+        select c.job, v_claim, p_process, c.attempt, c.lost_starts, c.suspect, c.limit_key,
+          c.holds_until, c.claimed_at
+        from claimed c
+      )
+      select c.job, v_claim, c.task, c.backend, c.queue, c.priority, c.arguments::text, c.attempt,
+        c.lost_starts, c.suspect, c.limit_key, c.run_after, c.enqueued_at, c.claimed_at
+      from claimed c
+      order by c.position;
+      get diagnostics v_claimed = row_count;
+      v_left := v_left - v_claimed;
+      exit when v_left <= 0 or v_moved = 0;
+    end loop;
+    exit when v_left <= 0;
+  end loop;
+end
+$$;
+comment on function steady_queue_claim_jobs is
+  'Moves ready jobs to running for a process and returns them. Claim order is one line here and the index steady_queue_ready_claim.';
+
+
+-- The topics to wait for on behalf of these queues: each listed name, and 'queue:*' where a prefix
+-- stands in the list.
+create function steady_queue_topics_to_wait_for(p_queues text[]) returns text[]
+language sql immutable
+begin atomic
+  select array_agg(distinct 'queue:' || case when right(q, 1) = '*' then '*' else q end)
+  from unnest(p_queues) as q;
+end;
+comment on function steady_queue_topics_to_wait_for is 'What a worker of these queues waits for.';
+
+
+-- True when nothing can be ready for these queues: every producer that looked before the caller
+-- started to wait has ended, and no ready row stands there, locked or not. The caller waits already.
+create function steady_queue_is_quiet(p_queues text[]) returns boolean
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+begin
+  if not steady_queue_producers_ended(
+    steady_queue_topics_to_wait_for(p_queues) || array(
+      select distinct 'queue:' || l.queue
+      from steady_queue_lanes l, unnest(p_queues) as q(pattern)
+      where right(q.pattern, 1) = '*' and starts_with(l.queue, left(q.pattern, -1))))
+  then
+    return false;
+  end if;
+  -- A statement of its own: it sees what those producers committed.
+  return not exists (select from steady_queue_lanes_to_serve(p_queues))
+    and not exists (select from steady_queue_ready r where r.lane = 0);
+end
+$$;
+comment on function steady_queue_is_quiet is 'Whether a worker of these queues that waits may sleep.';
+
+
+-- Moves the marks of the lanes up, in two steps, so that claims do not walk over the dead entries
+-- that an old snapshot keeps in the index. Whoever enters ready draws its transaction id first and
+-- its position second. So, with S the last position given out and X a transaction id drawn after
+-- reading S: once every transaction before X has ended, nothing at or below S can still appear.
+-- Must be the first thing its transaction does.
+create function steady_queue_advance_marks() returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_last bigint;
+  v_xid xid8;
+begin
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception 'steady_queue_advance_marks must run in a transaction of its own';
+  end if;
+  select last_value into v_last from steady_queue_positions;
+  v_xid := pg_current_xact_id();
+  update steady_queue_lanes l
+  set mark = case when l.noted_xid is null then l.mark else greatest(l.mark, least(
+      l.noted_position + 1,
+      (select r.position from steady_queue_ready r
+       where r.lane = l.id and r.position >= l.mark
+       order by r.position limit 1))) end,
+    noted_position = v_last,
+    noted_xid = v_xid
+  where l.id in (
+    select l.id from steady_queue_lanes l
+    where (l.noted_position is null or l.noted_position < v_last)
+      -- Newer than our own: from before a restore into another server. Noted anew, and not trusted.
+      and (l.noted_xid is null or l.noted_xid < pg_snapshot_xmin(pg_current_snapshot()))
+    for update skip locked);
+  update steady_queue_lanes set noted_position = null, noted_xid = null where noted_xid > v_xid;
+end
+$$;
+comment on function steady_queue_advance_marks is
+  'Lets claims skip the part of each lane that was read already. Called now and then by workers.';

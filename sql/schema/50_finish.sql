@@ -1,0 +1,113 @@
+-- Records how jobs ended, given as arrays of the same length: job, claim number, seconds from claim
+-- to start, seconds from start to end, and null for success or, for an error, a JSON object with
+-- exception_class, message, traceback and, for another attempt, retry_in (seconds). p_limit_keys
+-- are the limit keys among the jobs: their freed slots go to the next blocked jobs at once.
+-- Without p_keep, jobs that succeeded are deleted instead of kept as history.
+-- Returns the jobs that it did not finish: 'stale' when the claim is no longer the current one (the
+-- job belongs to another now: drop the outcome), 'busy' when somebody holds the lock of its limit
+-- (call again). Never waits for a limit.
+create function steady_queue_finish_jobs(
+  p_jobs bigint[],
+  p_claims bigint[],
+  p_waited double precision[],
+  p_ran double precision[],
+  p_errors json[] default null,
+  p_limit_keys text[] default null,
+  p_keep boolean default true
+) returns table (job bigint, refusal text)
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  v_keys text[];
+  v_ended bigint[];
+begin
+  if p_limit_keys is not null then
+    v_keys := steady_queue_lock_keys(p_limit_keys);
+  end if;
+
+  with ended as (
+    delete from steady_queue_running r
+    using unnest(p_jobs, p_claims, p_waited, p_ran, p_errors) as g(job, claim, waited, ran, error)
+    where r.job = g.job and r.claim = g.claim
+      and (r.limit_key is null or r.limit_key = any (v_keys))
+    returning r.job, r.process, (r.attempt + 1)::smallint as attempt, r.lost_starts, r.claimed_at,
+      r.claimed_at + g.waited * interval '1 second' as started_at,
+      r.claimed_at + (g.waited + g.ran) * interval '1 second' as finished_at,
+      g.error, (g.error ->> 'retry_in')::double precision as retry_in
+  ), recorded as (
+    insert into steady_queue_outcomes
+      (job, status, attempt, lost_starts, process, claimed_at, started_at, finished_at)
+    select e.job, case when e.error is null then 'successful' else 'failed' end, e.attempt,
+      e.lost_starts, e.process, e.claimed_at, e.started_at, e.finished_at
+    from ended e
+    where e.retry_in is null and (p_keep or e.error is not null)
+  ), explained as (
+    insert into steady_queue_errors
+      (job, attempt, process, failed_at, exception_class, message, traceback)
+    select e.job, e.attempt, e.process, e.finished_at,
+      e.error ->> 'exception_class', e.error ->> 'message', e.error ->> 'traceback'
+    from ended e
+    where e.error is not null
+  ), retried as (
+    insert into steady_queue_scheduled (job, run_after, attempt, lost_starts)
+    select e.job, clock_timestamp() + e.retry_in * interval '1 second', e.attempt, e.lost_starts
+    from ended e
+    where e.retry_in is not null
+  ), forgotten as (
+    delete from steady_queue_jobs j using ended e
+    where j.id = e.job and e.error is null and not p_keep
+  )
+  select array_agg(e.job) into v_ended from ended e;
+
+  if v_keys is not null then
+    perform steady_queue_hand_over(v_keys);
+  end if;
+
+  if cardinality(v_ended) is distinct from cardinality(p_jobs) then
+    return query
+    select g.job, case when r.job is null then 'stale' else 'busy' end
+    from unnest(p_jobs, p_claims) as g(job, claim)
+    left join steady_queue_running r on r.job = g.job and r.claim = g.claim
+    where g.job <> all (coalesce(v_ended, '{}'));
+  end if;
+end
+$$;
+comment on function steady_queue_finish_jobs is
+  'Records how jobs ended. A stale claim number changes nothing and is reported back.';
+
+
+-- Puts claimed jobs that were not started back to ready, behind what waits there. Returns those it
+-- did not put back because the claim is no longer the current one.
+create function steady_queue_release_jobs(p_jobs bigint[], p_claims bigint[])
+returns setof bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_released bigint[];
+begin
+  with released as (
+    delete from steady_queue_running r
+    using unnest(p_jobs, p_claims) as g(job, claim)
+    where r.job = g.job and r.claim = g.claim
+    returning r.*
+  ), ready as (
+    insert into steady_queue_ready
+      (lane, position, job, attempt, lost_starts, suspect, limit_key, holds_until)
+    select coalesce(l.id, 0), nextval('steady_queue_positions'), r.job, r.attempt, r.lost_starts,
+      r.suspect, r.limit_key, r.holds_until
+    from (select * from released order by job) r
+    join steady_queue_jobs j on j.id = r.job
+    left join steady_queue_lanes l
+      on l.queue = j.queue and l.priority = j.priority and l.express = (r.limit_key is not null)
+  )
+  select array_agg(r.job) into v_released from released r;
+  return query select g.job from unnest(p_jobs) as g(job) where g.job <> all (coalesce(v_released, '{}'));
+end
+$$;
+comment on function steady_queue_release_jobs is 'Puts claimed jobs that were not started back to ready.';

@@ -1,0 +1,106 @@
+-- Moves up to p_count due jobs from scheduled to ready. Returns how many it moved, and in how many
+-- seconds the next one is due (null when there is none). Never waits.
+create function steady_queue_dispatch_jobs(
+  p_count integer,
+  out moved bigint,
+  out next_due_in double precision
+)
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  with due as (
+    delete from steady_queue_scheduled s
+    where s.ctid = any (array(
+      select s.ctid from steady_queue_scheduled s
+      where s.run_after <= clock_timestamp()
+      order by s.run_after, s.job
+      limit p_count
+      for update skip locked))
+    returning s.*
+  ), ready as (
+    insert into steady_queue_ready (lane, position, job, attempt, lost_starts, suspect, limit_key)
+    select coalesce(l.id, 0), nextval('steady_queue_positions'), d.job, d.attempt, d.lost_starts,
+      d.suspect, j.limit_key
+    from (select * from due order by run_after, job) d
+    join steady_queue_jobs j on j.id = d.job
+    left join steady_queue_lanes l
+      on l.queue = j.queue and l.priority = j.priority and not l.express
+  )
+  select count(*) into moved from due;
+
+  select extract(epoch from s.run_after - clock_timestamp()) into next_due_in
+  from steady_queue_scheduled s
+  order by s.run_after
+  limit 1;
+end
+$$;
+comment on function steady_queue_dispatch_jobs is 'Moves due jobs from scheduled to ready and says when the next is due.';
+
+
+-- Lets blocked jobs into slots that nobody handed over: freed by a DELETE typed by a person, by a
+-- raised limit, by a holder past its duration, by a resumed queue. Forgets keys that nobody uses.
+create function steady_queue_maintain_limits(p_count integer default 500) returns void
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_keys text[];
+begin
+  v_keys := steady_queue_lock_keys(array(
+    select distinct b.limit_key from steady_queue_blocked b limit p_count));
+  if v_keys is not null then
+    perform steady_queue_hand_over(v_keys);
+  end if;
+  delete from steady_queue_semaphores s
+  where s.ctid = any (array(
+    select s.ctid from steady_queue_semaphores s
+    where not exists (select from steady_queue_blocked b where b.limit_key = s.limit_key)
+      and not exists (select from steady_queue_running r where r.limit_key = s.limit_key)
+      and not exists (
+        select from steady_queue_ready r
+        where r.limit_key = s.limit_key and r.holds_until is not null)
+    limit p_count
+    for update skip locked));
+end
+$$;
+comment on function steady_queue_maintain_limits is 'Hands over slots that became free without a finish.';
+
+
+-- Deletes up to p_count jobs that ended longer than p_finished_after ago (p_failed_after for those
+-- that failed), with their errors. Returns how many; null keeps them for ever.
+create function steady_queue_prune(
+  p_finished_after interval,
+  p_failed_after interval,
+  p_count integer default 5000
+) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_jobs bigint[];
+begin
+  with pruned as (
+    delete from steady_queue_outcomes o
+    where o.ctid = any (array(
+      (select o.ctid from steady_queue_outcomes o
+       where o.status = 'successful' and o.finished_at < clock_timestamp() - p_finished_after
+       order by o.job
+       limit p_count
+       for update skip locked)))
+      or o.ctid = any (array(
+      (select o.ctid from steady_queue_outcomes o
+       where o.status <> 'successful' and o.finished_at < clock_timestamp() - p_failed_after
+       order by o.finished_at
+       limit p_count
+       for update skip locked)))
+    returning o.job
+  )
+  select coalesce(array_agg(p.job), '{}') into v_jobs from pruned p;
+  delete from steady_queue_errors e where e.job = any (v_jobs);
+  delete from steady_queue_jobs j where j.id = any (v_jobs);
+  return cardinality(v_jobs);
+end
+$$;
+comment on function steady_queue_prune is 'Deletes history past its time, some thousand jobs a call.';

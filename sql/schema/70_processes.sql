@@ -1,0 +1,162 @@
+-- Registers a process and returns its number, which is never given again.
+create function steady_queue_register_process(
+  p_kind text,
+  p_name text,
+  p_supervisor bigint,
+  p_host text,
+  p_pid integer,
+  p_queues text[] default '{}',
+  p_threads integer default 0
+) returns bigint
+language sql volatile
+begin atomic
+  insert into steady_queue_processes (kind, name, supervisor, host, pid, queues, threads)
+  values (p_kind, p_name, p_supervisor, p_host, p_pid, p_queues, p_threads)
+  returning id;
+end;
+comment on function steady_queue_register_process is 'Registers a process; returns its number.';
+
+
+-- Says that these processes are alive. Returns those that are not registered (any more). A gap of
+-- more than half the threshold ends a process's steadiness: after an outage of the database or a
+-- laptop's sleep nobody is called dead before everybody had the time to speak.
+create function steady_queue_heartbeat(p_processes bigint[], p_alive_threshold interval)
+returns setof bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_alive bigint[];
+begin
+  with alive as (
+    update steady_queue_processes p
+    set heartbeat_at = clock_timestamp(),
+      steady_since = case
+        when clock_timestamp() - p.heartbeat_at > p_alive_threshold / 2 then clock_timestamp()
+        else p.steady_since
+      end
+    where p.id = any (p_processes)
+    returning p.id
+  )
+  select coalesce(array_agg(a.id), '{}') into v_alive from alive a;
+  return query select p from unnest(p_processes) as p where p <> all (v_alive);
+end
+$$;
+comment on function steady_queue_heartbeat is 'Keeps processes alive; returns those that were removed.';
+
+
+-- Ends a process: removes its row and puts its jobs back. p_started lists the jobs whose code had
+-- begun to run (null: not known, so all of them). A job that was the only one started is charged
+-- with a lost start, and failed when it has p_max_lost_starts of them; when several were, each is
+-- a suspect, put back without charge, and runs alone the next time. Jobs that were not started are
+-- put back as they were. Returns how many jobs it put back or failed.
+create function steady_queue_recover_jobs(
+  p_process bigint,
+  p_started bigint[],
+  p_exception_class text,
+  p_message text,
+  p_max_lost_starts integer default 3
+) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_keys text[];
+  v_started bigint[];
+  v_recovered bigint;
+begin
+  select
+    array_agg(r.job) filter (where p_started is null or r.job = any (p_started)),
+    array_agg(distinct r.limit_key) filter (where r.limit_key is not null)
+  into v_started, v_keys
+  from steady_queue_running r
+  where r.process = p_process;
+  -- Waits for other queue functions only, and for them shortly. Keys before running rows.
+  perform from steady_queue_semaphores s
+  where s.limit_key = any (v_keys)
+  order by s.limit_key
+  for update;
+
+  with lost as (
+    delete from steady_queue_running r where r.process = p_process
+    returning r.*, coalesce(r.job = any (v_started), false) as started,
+      coalesce(r.job = any (v_started) and cardinality(v_started) = 1, false) as charged
+  ), failed as (
+    insert into steady_queue_outcomes
+      (job, status, attempt, lost_starts, process, claimed_at, finished_at)
+    select l.job, 'failed', l.attempt, l.lost_starts + 1, l.process, l.claimed_at, clock_timestamp()
+    from lost l
+    where l.charged and l.lost_starts + 1 >= p_max_lost_starts
+    returning job
+  ), explained as (
+    insert into steady_queue_errors
+      (job, attempt, process, failed_at, exception_class, message, traceback)
+    select l.job, l.attempt, l.process, clock_timestamp(), p_exception_class, p_message, ''
+    from lost l
+    where l.charged
+  ), ready as (
+    insert into steady_queue_ready (lane, position, job, attempt, lost_starts, suspect, limit_key)
+    select coalesce(n.id, 0), nextval('steady_queue_positions'), l.job, l.attempt,
+      l.lost_starts + l.charged::integer, l.suspect or l.started, l.limit_key
+    from (select * from lost order by job) l
+    join steady_queue_jobs j on j.id = l.job
+    left join steady_queue_lanes n
+      on n.queue = j.queue and n.priority = j.priority and not n.express
+    where not exists (select from failed f where f.job = l.job)
+  )
+  select count(*) into v_recovered from lost;
+
+  if v_keys is not null then
+    perform steady_queue_hand_over(v_keys);
+  end if;
+  delete from steady_queue_processes p where p.id = p_process;
+  return v_recovered;
+end
+$$;
+comment on function steady_queue_recover_jobs is 'Removes a process and puts its jobs back, charging what it had started.';
+
+
+-- Recovers the jobs of processes that were silent for longer than p_alive_threshold, and of those
+-- that are no longer registered at all. Does nothing unless p_sweeper itself was steady for that
+-- long. Returns the numbers of the processes it removed.
+create function steady_queue_sweep(
+  p_sweeper bigint,
+  p_alive_threshold interval,
+  p_max_lost_starts integer default 3
+) returns setof bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_process bigint;
+begin
+  if not exists (
+    select from steady_queue_processes p
+    where p.id = p_sweeper and p.steady_since < clock_timestamp() - p_alive_threshold)
+  then
+    return;
+  end if;
+  for v_process in
+    select p.id from steady_queue_processes p
+    where p.heartbeat_at < clock_timestamp() - p_alive_threshold
+    order by p.id
+    for update skip locked
+  loop
+    perform steady_queue_recover_jobs(
+      v_process, null, 'steady_queue.processes.ProcessPrunedError',
+      format('process %s was silent for more than %s', v_process, p_alive_threshold),
+      p_max_lost_starts);
+    return next v_process;
+  end loop;
+  for v_process in
+    select distinct r.process from steady_queue_running r
+    where not exists (select from steady_queue_processes p where p.id = r.process)
+  loop
+    perform steady_queue_recover_jobs(
+      v_process, null, 'steady_queue.processes.ProcessMissingError',
+      format('process %s is not registered', v_process), p_max_lost_starts);
+    return next v_process;
+  end loop;
+end
+$$;
+comment on function steady_queue_sweep is 'Puts back the jobs of processes that were silent for too long.';

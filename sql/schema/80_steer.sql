@@ -1,0 +1,90 @@
+-- What a person may do, from psql, the admin or the command line. All of it takes effect when the
+-- caller commits.
+
+-- Stops claims from a queue. What runs already runs to its end. Returns false when it was paused.
+create function steady_queue_pause_queue(p_queue text) returns boolean
+language plpgsql
+set search_path from current
+as $$
+begin
+  insert into steady_queue_pauses (queue) values (p_queue) on conflict do nothing;
+  return found;
+end
+$$;
+comment on function steady_queue_pause_queue is 'Stops claims from a queue: select steady_queue_pause_queue(''mail'').';
+
+
+-- Lets claims from a queue go on. Returns false when it was not paused.
+create function steady_queue_resume_queue(p_queue text) returns boolean
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_was_paused boolean;
+begin
+  delete from steady_queue_pauses where queue = p_queue;
+  v_was_paused := found;
+  perform steady_queue_announce('queue:' || p_queue);
+  return v_was_paused;
+end
+$$;
+comment on function steady_queue_resume_queue is 'Lets claims from a queue go on: select steady_queue_resume_queue(''mail'').';
+
+
+-- Makes failed or discarded jobs ready again, with their attempts and lost starts counted anew; the
+-- errors of earlier attempts stay. Returns how many; others are left alone.
+create function steady_queue_retry_jobs(p_jobs bigint[]) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_count bigint;
+begin
+  with retried as (
+    delete from steady_queue_outcomes o
+    where o.job = any (p_jobs) and o.status <> 'successful'
+    returning o.job
+  ), ready as (
+    insert into steady_queue_ready (lane, position, job, limit_key)
+    select coalesce(l.id, 0), nextval('steady_queue_positions'), r.job, j.limit_key
+    from (select * from retried order by job) r
+    join steady_queue_jobs j on j.id = r.job
+    left join steady_queue_lanes l
+      on l.queue = j.queue and l.priority = j.priority and not l.express
+  )
+  select count(*) into v_count from retried;
+  return v_count;
+end
+$$;
+comment on function steady_queue_retry_jobs is 'Makes failed jobs ready again: select steady_queue_retry_jobs(array[42]).';
+
+
+-- Ends jobs that wait (ready, scheduled or blocked) without running them. Jobs that run, or ended,
+-- are left alone. Returns how many.
+create function steady_queue_discard_jobs(p_jobs bigint[]) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_count bigint;
+begin
+  with blocked as (
+    delete from steady_queue_blocked b where b.job = any (p_jobs)
+    returning b.job, b.attempt, b.lost_starts
+  ), ready as (
+    delete from steady_queue_ready r where r.job = any (p_jobs)
+    returning r.job, r.attempt, r.lost_starts
+  ), scheduled as (
+    delete from steady_queue_scheduled s where s.job = any (p_jobs)
+    returning s.job, s.attempt, s.lost_starts
+  ), discarded as (
+    insert into steady_queue_outcomes (job, status, attempt, lost_starts, finished_at)
+    select w.job, 'discarded', w.attempt, w.lost_starts, clock_timestamp()
+    from (table blocked union all table ready union all table scheduled) w
+    returning job
+  )
+  select count(*) into v_count from discarded;
+  return v_count;
+end
+$$;
+comment on function steady_queue_discard_jobs is 'Ends waiting jobs without running them: select steady_queue_discard_jobs(array[42]).';

@@ -1,0 +1,101 @@
+create view steady_queue_all_jobs as
+select j.id, s.state, j.task, j.queue, j.priority, j.arguments, j.enqueued_at, s.run_after,
+  s.claimed_at, s.started_at, s.finished_at, s.attempt, s.lost_starts, s.process, j.limit_key,
+  j.backend
+from (
+  select job, 'ready' as state,
+    null::timestamptz as run_after, null::timestamptz as claimed_at, null::timestamptz as started_at,
+    null::timestamptz as finished_at, attempt, lost_starts, null::bigint as process
+  from steady_queue_ready
+  union all
+  select job, 'scheduled', run_after, null, null, null, attempt, lost_starts, null
+  from steady_queue_scheduled
+  union all
+  select job, 'blocked', null, null, null, null, attempt, lost_starts, null
+  from steady_queue_blocked
+  union all
+  select job, 'running', null, claimed_at, null, null, attempt, lost_starts, process
+  from steady_queue_running
+  union all
+  select job, status, null, claimed_at, started_at, finished_at, attempt, lost_starts, process
+  from steady_queue_outcomes
+) as s
+join steady_queue_jobs j on j.id = s.job;
+comment on view steady_queue_all_jobs is
+  'Every job with its one state: ready, scheduled, blocked, running, successful, failed or discarded.';
+
+
+create view steady_queue_queues as
+select l.queue,
+  coalesce(sum(w.ready), 0)::bigint as ready,
+  (select count(*) from steady_queue_scheduled s join steady_queue_jobs j on j.id = s.job
+   where j.queue = l.queue) as scheduled,
+  (select count(*) from steady_queue_blocked b join steady_queue_jobs j on j.id = b.job
+   where j.queue = l.queue) as blocked,
+  (select count(*) from steady_queue_running r join steady_queue_jobs j on j.id = r.job
+   where j.queue = l.queue) as running,
+  clock_timestamp() - min(w.oldest) as oldest_wait,
+  exists (select from steady_queue_pauses p where p.queue = l.queue) as paused
+from steady_queue_lanes l
+cross join lateral (
+  select count(*) as ready,
+    (select coalesce(j.run_after, j.enqueued_at)
+     from steady_queue_ready r join steady_queue_jobs j on j.id = r.job
+     where r.lane = l.id order by r.position limit 1) as oldest
+  from steady_queue_ready r
+  where r.lane = l.id
+) as w
+group by l.queue;
+comment on view steady_queue_queues is
+  'Each queue: jobs ready, scheduled, blocked and running, how long the first in line has waited, whether it is paused.';
+
+
+create view steady_queue_running_jobs as
+select r.job as id, j.task, j.queue, j.priority, clock_timestamp() - r.claimed_at as running_for,
+  r.attempt + 1 as attempt, r.lost_starts, p.name as process, p.host, p.pid, r.limit_key
+from steady_queue_running r
+join steady_queue_jobs j on j.id = r.job
+left join steady_queue_processes p on p.id = r.process
+order by r.claimed_at;
+comment on view steady_queue_running_jobs is 'What runs now, on which process, the longest running first.';
+
+
+create view steady_queue_failed_jobs as
+select o.job as id, j.task, j.queue, o.finished_at as failed_at, e.exception_class, e.message,
+  o.attempt, o.lost_starts, e.traceback, j.arguments
+from steady_queue_outcomes o
+join steady_queue_jobs j on j.id = o.job
+left join lateral (
+  select e.* from steady_queue_errors e where e.job = o.job order by e.id desc limit 1
+) as e on true
+where o.status = 'failed'
+order by o.finished_at desc;
+comment on view steady_queue_failed_jobs is
+  'Failures with their last error, newest first. To run one again: select steady_queue_retry_jobs(array[id]).';
+
+
+create view steady_queue_due_jobs as
+select s.job as id, j.task, j.queue, s.run_after, s.run_after - clock_timestamp() as due_in,
+  s.attempt + 1 as attempt
+from steady_queue_scheduled s
+join steady_queue_jobs j on j.id = s.job
+order by s.run_after, s.job;
+comment on view steady_queue_due_jobs is 'What is due next.';
+
+
+create view steady_queue_limits as
+select b.limit_key,
+  (select h.held from steady_queue_slots_held(array[b.limit_key]) h) as held,
+  count(*) as blocked, min(b.blocked_at) as blocked_since
+from steady_queue_blocked b
+group by b.limit_key;
+comment on view steady_queue_limits is 'Limit keys that jobs wait for: slots held, jobs blocked, since when.';
+
+
+create view steady_queue_alive_processes as
+select p.id, p.kind, p.name, p.host, p.pid, p.queues, p.threads,
+  clock_timestamp() - p.heartbeat_at as silent_for, clock_timestamp() - p.started_at as up_for,
+  (select count(*) from steady_queue_running r where r.process = p.id) as running
+from steady_queue_processes p
+order by p.supervisor nulls first, p.id;
+comment on view steady_queue_alive_processes is 'Registered processes, how long since their last heartbeat, and what they hold.';

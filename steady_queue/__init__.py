@@ -1,0 +1,39 @@
+"""A task queue for Django that lives in PostgreSQL.
+
+The settings below are module attributes: assign to them in the project's settings file, for
+example ``steady_queue.shutdown_timeout = timedelta(seconds=30)``.
+"""
+
+from datetime import timedelta
+
+__version__ = "1.0.0.dev0"
+
+database: str = "default"
+"""Alias in ``DATABASES`` of the database that holds the queue."""
+
+process_heartbeat_interval: timedelta = timedelta(seconds=5)
+"""How often a supervisor says that it and its children are alive."""
+
+process_alive_threshold: timedelta = timedelta(seconds=30)
+"""How long a process may be silent before the others put its jobs back."""
+
+shutdown_timeout: timedelta = timedelta(seconds=5)
+"""How long running tasks may go on after TERM or INT."""
+
+preserve_finished_jobs: bool = True
+"""Whether jobs that succeeded are kept as history."""
+
+clear_finished_jobs_after: timedelta | None = timedelta(days=1)
+"""How long successful jobs are kept; None keeps them for ever."""
+
+clear_failed_jobs_after: timedelta | None = timedelta(days=30)
+"""How long failed and discarded jobs are kept; None keeps them for ever."""
+
+default_concurrency_control_period: timedelta = timedelta(minutes=3)
+"""How long a slot of ``@limits_concurrency`` is guaranteed unless the decorator says otherwise."""
+
+max_lost_starts: int = 3
+"""How many times a job may take its process down with it before it is failed."""
+
+supervisor_pidfile: str | None = None
+"""Where ``steady_queue start`` writes its process id; a second supervisor is refused."""

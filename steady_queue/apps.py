@@ -1,0 +1,27 @@
+from typing import Any
+
+from django.apps import AppConfig
+from django.core import checks as django_checks
+from django.db.models.signals import post_migrate
+
+
+class SteadyQueueConfig(AppConfig):
+    name = "steady_queue"
+    verbose_name = "Steady Queue"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from steady_queue import checks
+
+        django_checks.register(checks.check_configuration)
+        django_checks.register(checks.check_database, django_checks.Tags.database)
+        post_migrate.connect(ensure_lanes, sender=self)
+
+
+def ensure_lanes(using: str, **kwargs: Any) -> None:
+    """Make the lanes of all known tasks, so that their first jobs need no sorting."""
+    import steady_queue
+    from steady_queue import queries, task
+
+    if using == steady_queue.database and queries.is_installed(using):
+        queries.ensure_lanes(using, task.known_lanes)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NoReturn
+
+from django.core.checks import CheckMessage
+from django.tasks import Task, TaskResult, TaskResultStatus
+from django.tasks.backends.base import BaseTaskBackend
+from django.tasks.exceptions import InvalidTask
+from django.tasks.signals import task_enqueued
+from django.utils import timezone
+
+import steady_queue
+from steady_queue import checks, queries
+from steady_queue.arguments import Arguments
+from steady_queue.concurrency import limit_duration, limit_key
+from steady_queue.task import SteadyQueueTask
+
+type Call = tuple[SteadyQueueTask, Sequence[Any], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteadyQueueResult(TaskResult):
+    """Django's TaskResult, whose arguments may be more than JSON."""
+
+    def __post_init__(self) -> None:
+        """Keeps the arguments as given: Django's would refuse dates and model instances."""
+
+
+class SteadyQueueBackend(BaseTaskBackend):
+    """Stores tasks in PostgreSQL, in the caller's own transaction."""
+
+    task_class = SteadyQueueTask
+    supports_defer = True
+    supports_async_task = False
+    supports_get_result = False
+    supports_priority = True
+
+    def validate_task(self, task: Task) -> None:
+        """Raises InvalidTask for what cannot be enqueued."""
+        super().validate_task(task)
+        name = task.queue_name
+        if not isinstance(name, str) or not 0 < len(name) <= 300 or "\x00" in name:
+            raise InvalidTask(f"expected a queue name of 1 to 300 characters, got {name!r:.400}")
+
+    def enqueue(
+        self, task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> TaskResult:
+        """Enqueue one task, in the transaction that is open on the queue's database, if one is.
+
+        Raises InvalidTask, and SerializationError for arguments that cannot be kept exactly;
+        nothing is stored then.
+        """
+        return self.enqueue_all([(task, args, kwargs)])[0]
+
+    def enqueue_all(self, calls: Iterable[Call]) -> list[TaskResult]:
+        """Enqueue many tasks, given as (task, args, kwargs), in one statement.
+
+        Returns their results in order. All of them are enqueued or, when one is refused, none.
+        """
+        calls = list(calls)
+        if not calls:
+            return []
+        for task in {id(task): task for task, _, _ in calls}.values():
+            self.validate_task(task)
+        jobs = [_as_job(*call) for call in calls]
+        results = [self._result(*call) for call in calls]
+        stored = queries.enqueue_jobs(steady_queue.database, self.alias, jobs)
+        for result, (job, enqueued_at) in zip(results, stored, strict=True):
+            object.__setattr__(result, "id", str(job))
+            object.__setattr__(result, "enqueued_at", enqueued_at)
+        for result in results:
+            task_enqueued.send_robust(type(self), task_result=result)
+        return results
+
+    async def aenqueue(
+        self, task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> NoReturn:
+        """Not supported: an async caller has no transaction that enqueueing could be part of."""
+        raise NotImplementedError(
+            "steady_queue does not enqueue from async code, where no transaction can be open; "
+            "use `await sync_to_async(task.enqueue)(...)`. supports_async_task will say so when "
+            "that changes."
+        )
+
+    def check(self, **kwargs: Any) -> list[CheckMessage]:
+        return checks.check_backend(self)
+
+    def _result(
+        self, task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> SteadyQueueResult:
+        return SteadyQueueResult(
+            task=task,
+            id="",
+            status=TaskResultStatus.READY,
+            enqueued_at=None,
+            started_at=None,
+            finished_at=None,
+            last_attempted_at=None,
+            args=list(args),
+            kwargs=dict(kwargs),
+            backend=self.alias,
+            errors=[],
+            worker_ids=[],
+        )
+
+
+def _as_job(
+    task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> queries.NewJob:
+    arguments = Arguments.serialize(args, kwargs)
+    key = limit_key(task, args, kwargs)
+    return queries.NewJob(
+        task.module_path,
+        task.queue_name,
+        task.priority,
+        arguments,
+        _aware(task.run_after),
+        key,
+        task.concurrency_limit if key else None,
+        limit_duration(task) if key else None,
+        task.concurrency_conflict if key else None,
+    )
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    """Naive moments, which Django allows where USE_TZ is False, are in TIME_ZONE."""
+    if moment is not None and timezone.is_naive(moment):
+        return timezone.make_aware(moment, timezone.get_default_timezone())
+    return moment

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+
+def _positive(name: str, value: Any, kind: type | tuple[type, ...] = int) -> None:
+    zero = timedelta(0) if isinstance(value, timedelta) else 0
+    if isinstance(value, bool) or not isinstance(value, kind) or not value > zero:  # type: ignore[operator]
+        raise ImproperlyConfigured(f"STEADY_QUEUE: expected {name} to be positive, got {value!r}")
+
+
+@dataclass
+class RecurringTask:
+    """One schedule, as ``@recurring`` declares it."""
+
+    key: str
+    class_name: str
+    schedule: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    queue_name: str | None = None
+    priority: int | None = None
+    description: str | None = None
+
+
+@dataclass
+class Worker:
+    """``processes`` processes of ``threads`` threads that serve ``queues``.
+
+    ``queues`` lists names in order of preference; a name that ends in ``*`` is a prefix, and ``*``
+    alone is any queue. ``polling_interval`` is how often to look without having been notified.
+    """
+
+    queues: list[str] | str = field(default_factory=lambda: ["*"])
+    threads: int = 3
+    processes: int = 1
+    polling_interval: timedelta = timedelta(seconds=20)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.queues, str):
+            self.queues = [self.queues]
+        if not self.queues or not all(isinstance(q, str) and q for q in self.queues):
+            raise ImproperlyConfigured(
+                f"STEADY_QUEUE: expected a worker's queues to be names, got {self.queues!r}"
+            )
+        _positive("a worker's threads", self.threads)
+        _positive("a worker's processes", self.processes)
+        _positive("a worker's polling_interval", self.polling_interval, timedelta)
+
+
+@dataclass
+class Dispatcher:
+    """Moves due jobs to ready, ``batch_size`` at a time, maintains limits and clears history."""
+
+    polling_interval: timedelta = timedelta(seconds=20)
+    batch_size: int = 500
+    concurrency_maintenance: bool = True
+    concurrency_maintenance_interval: timedelta = timedelta(seconds=30)
+
+    def __post_init__(self) -> None:
+        _positive("a dispatcher's polling_interval", self.polling_interval, timedelta)
+        _positive("a dispatcher's batch_size", self.batch_size)
+        _positive(
+            "a dispatcher's concurrency_maintenance_interval",
+            self.concurrency_maintenance_interval,
+            timedelta,
+        )
+
+
+@dataclass
+class Options:
+    """What ``STEADY_QUEUE`` holds: which processes one supervisor starts."""
+
+    workers: list[Worker] = field(default_factory=lambda: [Worker()])
+    dispatchers: list[Dispatcher] = field(default_factory=lambda: [Dispatcher()])
+    recurring_tasks: list[RecurringTask] | None = None
+    only_work: bool = False
+    only_dispatch: bool = False
+    skip_recurring: bool = False
+
+    def __post_init__(self) -> None:
+        if self.workers is None:
+            self.workers = [Worker()]
+        if self.dispatchers is None:
+            self.dispatchers = [Dispatcher()]
+        self.workers = [_build(Worker, worker, "workers") for worker in self.workers]
+        self.dispatchers = [_build(Dispatcher, item, "dispatchers") for item in self.dispatchers]
+
+
+def _build[T](kind: type[T], value: Any, path: str) -> T:
+    """The options as an object: a mapping is taken too, and an unknown name is refused."""
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, dict):
+        raise ImproperlyConfigured(
+            f"STEADY_QUEUE: expected {path} to hold {kind.__name__}, got {value!r}"
+        )
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    for name in value:
+        if name not in known:
+            raise ImproperlyConfigured(
+                f"STEADY_QUEUE: unknown option {path}.{name}; known: {', '.join(sorted(known))}"
+            )
+    return kind(**value)
+
+
+class Configuration:
+    """The names that a settings file uses: ``Configuration.Options(workers=[...])``."""
+
+    Options = Options
+    Worker = Worker
+    Dispatcher = Dispatcher
+    RecurringTask = RecurringTask
+
+    @staticmethod
+    def from_settings() -> Options:
+        """What ``settings.STEADY_QUEUE`` says, or the defaults.
+
+        Raises ImproperlyConfigured, with the path of the option.
+        """
+        value = getattr(settings, "STEADY_QUEUE", None)
+        return _build(Options, value if value is not None else {}, "STEADY_QUEUE")

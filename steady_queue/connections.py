@@ -1,0 +1,86 @@
+"""The queue's own connections: never those of a task."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import psycopg
+from django.db import connections
+from psycopg.sql import SQL, Identifier
+from psycopg_pool import ConnectionPool
+
+import steady_queue
+from steady_queue.queries import Connection
+
+logger = logging.getLogger("steady_queue")
+
+LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
+"""What says that the database, or the connection to it, is away: drop it and try again."""
+
+
+def connection_parameters() -> dict[str, Any]:
+    """What Django would connect with, asked anew at each connect: passwords may rotate."""
+    parameters = connections[steady_queue.database].get_connection_params()
+    for django_only in ("cursor_factory", "context", "prepare_threshold"):
+        parameters.pop(django_only, None)
+    patience = {
+        "connect_timeout": 10,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+    }
+    return {"application_name": "steady_queue", **patience, **parameters}
+
+
+def open_pool(size: int = 1) -> ConnectionPool[Connection]:
+    """A pool of the queue's own connections. They connect in the background."""
+    return ConnectionPool(
+        kwargs=connection_parameters,
+        configure=_configure,
+        min_size=size,
+        max_size=size,
+        num_workers=1,
+        open=True,
+        # Longer than any outage: the pool would stop trying, silently.
+        reconnect_timeout=365 * 86400.0,
+        max_lifetime=365 * 86400.0,
+    )
+
+
+def _configure(connection: Connection) -> None:
+    settings = connections[steady_queue.database].settings_dict
+    # A worker's calls need READ COMMITTED, whatever the server's default is.
+    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+    # Behind a transaction pooler, as Django's own setting says, nothing may outlive a transaction.
+    connection.prepare_threshold = None if settings.get("DISABLE_SERVER_SIDE_CURSORS") else 0
+    if role := settings["OPTIONS"].get("assume_role"):
+        connection.execute(SQL("set role {}").format(Identifier(role)))
+        connection.commit()
+
+
+class Database:
+    """One connection of the queue's own, taken from a pool and replaced when it is lost."""
+
+    def __init__(self) -> None:
+        self._pool = open_pool()
+        self._connection: Connection | None = None
+
+    def connection(self, timeout: float = 2.0) -> Connection:
+        """The connection; raises one of LOST when there is none within ``timeout`` seconds."""
+        if self._connection is None or self._connection.closed:
+            self.drop()
+            self._connection = self._pool.getconn(timeout)
+        return self._connection
+
+    def drop(self) -> None:
+        """Give the connection up, closed: whatever state it was in, nothing of it remains."""
+        if self._connection is not None:
+            self._connection.close()
+            self._pool.putconn(self._connection)
+            self._connection = None
+
+    def close(self) -> None:
+        self.drop()
+        self._pool.close()

@@ -1,0 +1,172 @@
+"""How a process sleeps until there is something to do, and misses nothing."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Any
+
+import psycopg
+from psycopg import pq
+
+from steady_queue import queries
+from steady_queue.connections import LOST, connection_parameters
+
+logger = logging.getLogger("steady_queue")
+
+CHANNEL = "steady_queue"
+
+LOOKS_BEFORE_ARMING = 2
+"""Producers notify only while somebody is armed: an empty look or two saves a notification."""
+
+FIRST_LOOK_AGAIN, LAST_LOOK_AGAIN = 0.005, 0.25
+"""Seconds between looks while it is not certain that nothing is there."""
+
+POLLING_WITHOUT_LISTEN = 1.0
+"""Seconds between looks where LISTEN does not work, at most."""
+
+BUSY_AFTER = 3
+"""Looks in a row that filled every slot, after which the process stops asking to be notified."""
+
+
+class Listener:
+    """A LISTEN connection, and the lock on it that says: somebody waits for these topics.
+
+    An armed listener holds the lock, so that producers send NOTIFY. The order is always: LISTEN,
+    arm, prove that every producer that looked before has ended, look. ``proven`` is the caller's
+    note of that, true for as long as the listener stays armed. See docs/explanation/waking-up.md.
+    """
+
+    def __init__(self, topics: list[str]) -> None:
+        self.topics = topics
+        self.armed = False
+        self.proven = False
+        self._woken = False
+        self._connection: psycopg.Connection[Any] | None = None
+        self._said_that_it_polls = False
+
+    def fileno(self) -> int | None:
+        return self._connection.fileno() if self._connection else None
+
+    def arm(self) -> bool:
+        """Start to wait. False where LISTEN does not work: the caller has to poll."""
+        try:
+            if self._connection is None:
+                self._connect()
+            if self._connection and not self.armed:
+                queries.start_waiting(self._connection, self.topics)
+                self.armed = True
+        except LOST as error:
+            self.close()
+            self._say_that_it_polls(error)
+        return self.armed
+
+    def disarm(self) -> None:
+        """Stop to wait: producers save their notifications while this process is busy."""
+        if self._connection and self.armed:
+            self.armed = self.proven = False
+            try:
+                queries.stop_waiting(self._connection, self.topics)
+            except LOST:
+                self.close()
+
+    def drain(self) -> bool:
+        """Whether a notification for one of the topics came since the last call."""
+        if self._connection:
+            try:
+                self._read(self._connection.pgconn)
+            except LOST:
+                # Whatever was sent meanwhile is lost: arm and look again.
+                self.close()
+                return True
+        woken, self._woken = self._woken, False
+        return woken
+
+    def close(self) -> None:
+        self.armed = self.proven = False
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def _connect(self) -> None:
+        connection = psycopg.connect(**connection_parameters(), autocommit=True)
+        try:
+            if not _is_direct(connection):
+                raise psycopg.OperationalError("the address leads to a transaction pooler")
+            connection.add_notify_handler(lambda notify: self._hear(notify.payload))
+            connection.execute(f"listen {CHANNEL}")
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        self._said_that_it_polls = False
+
+    def _read(self, pgconn: pq.abc.PGconn) -> None:
+        pgconn.consume_input()
+        while notify := pgconn.notifies():
+            self._hear(notify.extra.decode(errors="replace"))
+
+    def _hear(self, topic: str) -> None:
+        self._woken = (
+            self._woken
+            or topic in self.topics
+            or ("queue:*" in self.topics and topic.startswith("queue:"))
+        )
+
+    def _say_that_it_polls(self, error: Exception) -> None:
+        if not self._said_that_it_polls:
+            self._said_that_it_polls = True
+            logger.warning("listen failed, polling instead: error=%r", str(error).strip())
+
+
+def _is_direct(connection: psycopg.Connection[Any]) -> bool:
+    """Session locks taken through a transaction pooler would say "somebody waits" for ever."""
+    row = connection.execute("select pg_backend_pid()").fetchone()
+    return row is not None and row[0] == connection.info.backend_pid
+
+
+class Rest:
+    """How long a process may sleep after a look, by what the look found."""
+
+    def __init__(self, listener: Listener, polling_interval: float) -> None:
+        self._listener = listener
+        self._polling_interval = polling_interval
+        self._looks = 0
+        self._busy = 0
+        self._again = FIRST_LOOK_AGAIN
+
+    def after_full(self) -> None:
+        """The look found all that was asked for: no need to be notified."""
+        self._looks, self._again = 0, FIRST_LOOK_AGAIN
+        self._busy += 1
+        if self._busy >= BUSY_AFTER:
+            self._listener.disarm()
+
+    def before_sleep(self) -> bool:
+        """Whether the process is armed, after a look that left it with nothing more to do.
+
+        False: look again after ``look_again()`` seconds.
+        """
+        self._busy = 0
+        if self._listener.armed:
+            return True
+        self._looks += 1
+        return self._looks > LOOKS_BEFORE_ARMING and self._listener.arm()
+
+    def look_again(self) -> float:
+        """Seconds to the next look, while something may be there: 5 ms, rising to 250."""
+        if self._cannot_listen():
+            return self.poll()
+        seconds, self._again = self._again, min(self._again * 2, LAST_LOOK_AGAIN)
+        return seconds
+
+    def poll(self) -> float:
+        """Seconds to the next look, when nothing is there; with jitter."""
+        self._looks, self._again = 0, FIRST_LOOK_AGAIN
+        interval = self._polling_interval
+        if not self._listener.armed:
+            interval = min(interval, POLLING_WITHOUT_LISTEN)
+        return interval * random.uniform(0.9, 1.1)
+
+    def _cannot_listen(self) -> bool:
+        return self._looks > LOOKS_BEFORE_ARMING and not self._listener.armed

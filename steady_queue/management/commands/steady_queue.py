@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from dataclasses import replace
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
+
+import steady_queue
+from steady_queue import queries, signals, tasks_modules
+from steady_queue.configuration import Configuration
+
+
+class Command(BaseCommand):
+    """Without a subcommand, ``start``."""
+
+    help = "Runs and steers the task queue."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        _add_start_arguments(parser)
+        commands = parser.add_subparsers(dest="subcommand", metavar="command")
+        start = commands.add_parser("start", help="run workers, dispatchers and the scheduler")
+        _add_start_arguments(start)
+        for name, help_text in (
+            ("pause", "claim nothing more from a queue"),
+            ("resume", "claim from a paused queue again"),
+        ):
+            commands.add_parser(name, help=help_text).add_argument("queue")
+        embedded = commands.add_parser("embedded", help="the embedded PostgreSQL server")
+        embedded.add_argument("action", choices=["stop", "status"])
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        getattr(self, options["subcommand"] or "start")(**options)
+
+    def start(self, **options: Any) -> None:
+        from steady_queue.processes.loop import exit_now
+        from steady_queue.processes.pidfile import PidFile, PidFileTaken
+        from steady_queue.processes.supervisor import Supervisor
+
+        self.check(tags=None, display_num_errors=False)
+        autoload = not options["disable_autoload"]
+        if autoload:
+            tasks_modules.load()
+        chosen = {
+            name: True for name in ("only_work", "only_dispatch", "skip_recurring") if options[name]
+        }
+        settings = replace(Configuration.from_settings(), **chosen)
+        if settings.only_work and settings.only_dispatch:
+            raise CommandError("--only-work and --only-dispatch exclude each other")
+        try:
+            with PidFile(steady_queue.supervisor_pidfile):
+                connections.close_all()
+                status = Supervisor(settings, autoload=autoload).run()
+        except PidFileTaken as error:
+            raise CommandError(str(error)) from error
+        exit_now(status)
+
+    def pause(self, queue: str, **options: Any) -> None:
+        changed = queries.pause_queue(steady_queue.database, queue)
+        signals.queue_paused.send_robust(type(self), queue_name=queue, changed=changed)
+        self.stdout.write(f"{queue}: {'paused' if changed else 'was paused already'}")
+
+    def resume(self, queue: str, **options: Any) -> None:
+        changed = queries.resume_queue(steady_queue.database, queue)
+        signals.queue_resumed.send_robust(type(self), queue_name=queue, changed=changed)
+        self.stdout.write(f"{queue}: {'resumed' if changed else 'was not paused'}")
+
+
+def _add_start_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--only-work", action="store_true", help="start workers only")
+    parser.add_argument(
+        "--only-dispatch", action="store_true", help="start dispatchers and the scheduler only"
+    )
+    parser.add_argument("--skip-recurring", action="store_true", help="start no scheduler")
+    parser.add_argument(
+        "--disable-autoload",
+        action="store_true",
+        help="do not import the tasks module of each installed app",
+    )

@@ -1,0 +1,177 @@
+"""Runs one job: everything after the claim is inside the attempt."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextvars import Context, copy_context
+from datetime import datetime, timedelta
+from traceback import format_exception
+from typing import Any
+
+from django.db import connections
+from django.tasks import TaskContext, TaskResultStatus, task_backends
+from django.tasks.base import TaskError
+from django.tasks.signals import task_finished, task_started
+
+from steady_queue.arguments import Arguments
+from steady_queue.backend import SteadyQueueBackend, SteadyQueueResult
+from steady_queue.queries import ClaimedJob, Outcome
+from steady_queue.task import UnknownTaskClassError, as_enqueued, find_task
+
+MAX_ERROR = 64 * 1024
+"""Characters of a traceback, and of a message, that are kept."""
+
+IDLE = 5.0
+"""Seconds after which a thread's database connections are checked before they are used again."""
+
+
+class Performer:
+    """Performs jobs in the calling thread; one for each thread."""
+
+    def __init__(self, worker_id: str) -> None:
+        self._worker_id = worker_id
+        # Copied for each job: what a task sets (language, time zone, its own) ends with it.
+        self._context: Context = copy_context()
+        self._context.run(lambda: [task_backends[alias] for alias in task_backends])
+        self._ended_at = time.monotonic()
+
+    def perform(self, job: ClaimedJob, received_at: float) -> Outcome:
+        """Run the job, received at this moment of the monotonic clock. Raises nothing."""
+        started = time.monotonic()
+        _check_connections(idle_for=started - self._ended_at)
+        started_at = job.claimed_at + timedelta(seconds=started - received_at)
+        error = self._context.copy().run(self._attempt, job, started_at)
+        _tidy_connections()
+        self._ended_at = ended = time.monotonic()
+        return Outcome(
+            job.id, job.claim, started - received_at, ended - started, error, job.limit_key
+        )
+
+    def _attempt(self, job: ClaimedJob, started_at: datetime) -> str | None:
+        """The error as JSON, or None."""
+        result = None
+        started = time.monotonic()
+        try:
+            result = self._result(job, started_at)
+            task_started.send_robust(SteadyQueueBackend, task_result=result)
+            value = _call(result)
+            _set(result, _return_value=value, status=TaskResultStatus.SUCCESSFUL)
+            error = None
+        except BaseException as exception:
+            error = _describe(exception)
+            if result:
+                _set(result, status=TaskResultStatus.FAILED)
+                result.errors.append(
+                    TaskError(
+                        exception_class_path=error["exception_class"], traceback=error["traceback"]
+                    )
+                )
+                self._finish(result, started_at, started)
+            return json.dumps(error)
+        self._finish(result, started_at, started)
+        return None
+
+    def _finish(self, result: SteadyQueueResult, started_at: datetime, started: float) -> None:
+        elapsed = timedelta(seconds=time.monotonic() - started)
+        _set(result, finished_at=started_at + elapsed)
+        task_finished.send_robust(SteadyQueueBackend, task_result=result)
+
+    def _result(self, job: ClaimedJob, started_at: datetime) -> SteadyQueueResult:
+        backend = job.backend
+        if backend not in task_backends.settings:
+            raise UnknownTaskClassError(
+                f"no backend {backend!r} in TASKS; add it, or discard the job"
+            )
+        task = find_task(job.task)
+        args, kwargs = Arguments.deserialize(job.arguments)
+        return SteadyQueueResult(
+            task=as_enqueued(task, backend, job.queue, job.priority, job.run_after),
+            id=str(job.id),
+            status=TaskResultStatus.RUNNING,
+            enqueued_at=job.enqueued_at,
+            started_at=started_at,
+            finished_at=None,
+            last_attempted_at=started_at,
+            args=args,
+            kwargs=kwargs,
+            backend=backend,
+            errors=[],
+            worker_ids=[self._worker_id] * (job.attempt + 1),
+        )
+
+
+def _call(result: SteadyQueueResult) -> Any:
+    task = result.task
+    if task.takes_context:
+        return task.call(TaskContext(task_result=result), *result.args, **result.kwargs)
+    return task.func(*result.args, **result.kwargs)
+
+
+def _set(result: SteadyQueueResult, **changes: Any) -> None:
+    for name, value in changes.items():
+        object.__setattr__(result, name, value)
+
+
+def _describe(exception: BaseException) -> dict[str, str]:
+    """Class path, message and traceback; whatever the exception's own methods do."""
+    kind = type(exception)
+    return {
+        "exception_class": _storable(f"{kind.__module__}.{kind.__qualname__}"),
+        "message": _storable(_text(exception)),
+        "traceback": _storable(_traceback(exception)),
+    }
+
+
+def _text(exception: BaseException) -> str:
+    try:
+        return str(exception)
+    except BaseException as error:
+        return f"<{type(exception).__name__}.__str__ raised {type(error).__name__}>"
+
+
+def _traceback(exception: BaseException) -> str:
+    try:
+        return "".join(format_exception(exception))
+    except BaseException as error:
+        return f"<the traceback could not be formatted: {type(error).__name__}>"
+
+
+def _storable(text: str) -> str:
+    """Text that PostgreSQL takes: capped, without NUL and lone surrogates."""
+    if len(text) > MAX_ERROR:
+        half = MAX_ERROR // 2
+        text = (
+            f"{text[:half]}\n[... {len(text) - MAX_ERROR} characters left out ...]\n{text[-half:]}"
+        )
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def _check_connections(idle_for: float) -> None:
+    """Like the start of a request: a connection that died while the thread was idle is dropped."""
+    if idle_for > IDLE:
+        for connection in connections.all(initialized_only=True):
+            if connection.connection is not None and not connection.is_usable():
+                connection.close()
+
+
+def _tidy_connections() -> None:
+    """Like the end of a request, but connections are kept: reconnecting would cost more than most
+    tasks. One that a task left in a transaction or broken is closed, which rolls it back."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is None:
+            continue
+        if connection.in_atomic_block or not _is_idle(connection):
+            # Django would wait for the end of an atomic block that nobody is in any more.
+            connection.in_atomic_block = False
+            connection.savepoint_ids = []
+            connection.needs_rollback = False
+            connection.close()
+        if connection.settings_dict["CONN_MAX_AGE"] == 0:
+            connection.close_at = None
+        connection.close_if_unusable_or_obsolete()
+
+
+def _is_idle(connection: Any) -> bool:
+    status = getattr(getattr(connection.connection, "info", None), "transaction_status", None)
+    return status is None or status.name == "IDLE"

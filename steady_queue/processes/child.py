@@ -1,0 +1,96 @@
+"""Where a child begins: ``python -m steady_queue.processes.child``, a fresh interpreter.
+
+Nothing is inherited by accident. What a child needs stands in one JSON argument; two files are
+inherited on purpose, the lifeline (a pipe that the supervisor holds open for as long as it lives)
+and the memory in which a worker notes what it has started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SWITCH_INTERVAL = 0.001
+"""Seconds for which a thread keeps the interpreter: the loop's thread shares it with the tasks."""
+
+
+@dataclass
+class Assignment:
+    """What a child is to do. ``options`` are those of its kind, as plain values."""
+
+    kind: str
+    name: str
+    process_id: int
+    lifeline: int
+    started: int | None
+    options: dict[str, Any]
+    settings: str
+    path: list[str]
+    autoload: bool
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def main() -> None:
+    assignment = Assignment(**json.loads(sys.argv[1]))
+    sys.path[:] = assignment.path
+    os.environ["DJANGO_SETTINGS_MODULE"] = assignment.settings
+
+    import django
+
+    django.setup()
+
+    from steady_queue.processes.loop import exit_now
+    from steady_queue.tasks_modules import load
+
+    if assignment.autoload:
+        load()
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    exit_now(KINDS[assignment.kind](assignment).run())
+
+
+def _worker(assignment: Assignment) -> Any:
+    from steady_queue.configuration import Worker as Options
+    from steady_queue.processes.started import StartedJobs
+    from steady_queue.processes.worker import Worker
+
+    options = Options(**_spans(assignment.options))
+    assert assignment.started is not None
+    started = StartedJobs(assignment.started, options.threads)
+    return Worker(options, started, **_process(assignment))
+
+
+def _dispatcher(assignment: Assignment) -> Any:
+    from steady_queue.configuration import Dispatcher as Options
+    from steady_queue.processes.dispatcher import Dispatcher
+
+    return Dispatcher(Options(**_spans(assignment.options)), **_process(assignment))
+
+
+def _process(assignment: Assignment) -> dict[str, Any]:
+    return {
+        "name": assignment.name,
+        "process_id": assignment.process_id,
+        "lifeline": assignment.lifeline,
+    }
+
+
+def _spans(options: dict[str, Any]) -> dict[str, Any]:
+    """Spans travel as seconds."""
+    from datetime import timedelta
+
+    return {
+        name: timedelta(seconds=value) if name.endswith("_interval") else value
+        for name, value in options.items()
+    }
+
+
+KINDS: dict[str, Callable[[Assignment], Any]] = {"worker": _worker, "dispatcher": _dispatcher}
+
+if __name__ == "__main__":
+    main()

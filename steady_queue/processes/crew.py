@@ -1,0 +1,155 @@
+"""The threads of a worker: they perform jobs, and nothing of the queue's is theirs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from steady_queue.performer import Performer
+from steady_queue.processes.started import StartedJobs
+from steady_queue.queries import ClaimedJob, Outcome
+
+logger = logging.getLogger("steady_queue")
+
+SOON = 0.05
+"""Seconds within which a job that was claimed ahead should start."""
+
+MOST_AHEAD = 400
+"""Jobs claimed ahead at most, however short they are."""
+
+STALLED = 0.25
+"""Seconds without a start after which jobs claimed ahead are given back."""
+
+
+class Crew:
+    """Threads that perform jobs handed to ``start`` and keep their outcomes for ``finished``.
+
+    ``notice`` is called, from one of the threads, when the worker should look: a thread has
+    nothing to do, or half a batch of outcomes has gathered.
+    """
+
+    def __init__(
+        self, threads: int, worker_id: str, started: StartedJobs, notice: Callable[[], None]
+    ) -> None:
+        self.threads = threads
+        self._worker_id = worker_id
+        self._started = started
+        self._notice = notice
+        self._waiting: SimpleQueue[tuple[ClaimedJob, float] | None] = SimpleQueue()
+        self._outcomes: deque[Outcome] = deque()
+        self._suspects: deque[tuple[ClaimedJob, float]] = deque()
+        self._alone = False
+        self._held = 0
+        self._seconds_each = 1.0
+        self._last_start = time.monotonic()
+        for number in range(threads):
+            threading.Thread(
+                target=self._work, args=(number,), name=f"{worker_id}-{number}", daemon=True
+            ).start()
+
+    @property
+    def held(self) -> int:
+        """Jobs that were started or wait for a thread, and whose outcome was not taken yet."""
+        return self._held
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a job waits for a thread."""
+        return not self._waiting.empty()
+
+    def room(self) -> int:
+        """How many more jobs could start soon."""
+        if self._suspects or self._alone:
+            return 0
+        return max(0, self.threads + self._ahead() - self._held + len(self._outcomes))
+
+    def _ahead(self) -> int:
+        """Jobs to hold beyond the threads: some when tasks are short, none when they are long."""
+        return min(MOST_AHEAD, int(self.threads * SOON / self._seconds_each))
+
+    def start(self, jobs: list[ClaimedJob]) -> None:
+        """Hand jobs to the threads. A suspect waits until it can run alone."""
+        if not jobs:
+            return
+        received_at = self._last_start = time.monotonic()
+        self._held += len(jobs)
+        for job in jobs:
+            if job.suspect:
+                self._suspects.append((job, received_at))
+            else:
+                self._waiting.put((job, received_at))
+        self._start_suspect()
+
+    def finished(self) -> list[Outcome]:
+        """The outcomes since the last call. The jobs no longer count as held."""
+        outcomes = [self._outcomes.popleft() for _ in range(len(self._outcomes))]
+        if outcomes:
+            self._held -= len(outcomes)
+            self._learn(outcomes)
+            self._start_suspect()
+        return outcomes
+
+    def keep(self, outcomes: list[Outcome]) -> None:
+        """Take outcomes back that could not be handed in."""
+        self._held += len(outcomes)
+        self._outcomes.extendleft(reversed(outcomes))
+
+    def hungry(self) -> bool:
+        """Whether outcomes should be handed in now, not gathered further."""
+        return not self.waiting or len(self._outcomes) > self._ahead() // 2
+
+    def stalled(self) -> bool:
+        """Whether jobs claimed ahead wait for threads that are busy with something long."""
+        return self.waiting and time.monotonic() - self._last_start > STALLED
+
+    def give_back(self) -> list[ClaimedJob]:
+        """The jobs that no thread has started; they are no longer held."""
+        jobs = []
+        while self.waiting:
+            taken = self._take_back()
+            if taken:
+                jobs.append(taken)
+        jobs += [job for job, _ in self._suspects]
+        self._suspects.clear()
+        self._held -= len(jobs)
+        return jobs
+
+    def _take_back(self) -> ClaimedJob | None:
+        try:
+            item = self._waiting.get_nowait()
+        except Exception:
+            return None
+        return item[0] if item else None
+
+    def _start_suspect(self) -> None:
+        """Its last process died beside others' jobs: alone, the next death would say which."""
+        if self._held == len(self._suspects):
+            self._alone = bool(self._suspects)
+            if self._suspects:
+                self._waiting.put(self._suspects.popleft())
+
+    def _learn(self, outcomes: list[Outcome]) -> None:
+        mean = sum(outcome.ran for outcome in outcomes) / len(outcomes)
+        # A long task is believed at once, short ones only by and by.
+        weight = 1.0 if mean > self._seconds_each else 0.5
+        self._seconds_each += weight * (mean - self._seconds_each)
+        self._seconds_each = max(self._seconds_each, 1e-6)
+
+    def _work(self, slot: int) -> None:
+        performer = Performer(self._worker_id)
+        while True:
+            item = self._waiting.get()
+            if item is None:
+                return
+            job, received_at = item
+            self._last_start = time.monotonic()
+            self._started.note(slot, job.id)
+            outcome = performer.perform(job, received_at)
+            self._started.note(slot, 0)
+            self._outcomes.append(outcome)
+            if self.hungry():
+                self._notice()

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import steady_queue
+from steady_queue import queries
+from steady_queue.configuration import Dispatcher as DispatcherOptions
+from steady_queue.listener import Listener, Rest
+from steady_queue.processes.loop import Loop
+
+PRUNE_EVERY = 60.0
+"""Seconds between two looks for history past its time."""
+
+PRUNE_BATCH = 5000
+
+
+class Dispatcher(Loop):
+    """Moves due jobs to ready at their moment; maintains limits and clears history."""
+
+    kind = "dispatcher"
+
+    def __init__(self, options: DispatcherOptions, **process: Any) -> None:
+        super().__init__(**process)
+        self.options = options
+        self.listener = Listener(["scheduled"])
+        self.rest = Rest(self.listener, options.polling_interval.total_seconds())
+        self._maintain_at = time.monotonic()
+        self._prune_at = time.monotonic()
+
+    def step(self) -> float:
+        self.listener.drain()
+        connection = self.database.connection()
+        self._maintain(connection)
+        moved, next_due_in = queries.dispatch_jobs(connection, self.options.batch_size)
+        seconds = self._rest_after(moved, connection)
+        self.watch(self.listener.fileno())
+        return max(0.0, min(seconds, self._until_due(next_due_in)))
+
+    def shut_down(self) -> int:
+        self.listener.close()
+        self.database.close()
+        return 0
+
+    def _rest_after(self, moved: int, connection: queries.Connection) -> float:
+        if moved == self.options.batch_size:
+            self.rest.after_full()
+            return 0
+        if not self.rest.before_sleep():
+            return self.rest.look_again()
+        if not self.listener.proven:
+            self.listener.proven = queries.producers_ended(connection, self.listener.topics)
+            return 0 if self.listener.proven else self.rest.look_again()
+        return self.rest.poll()
+
+    def _until_due(self, next_due_in: float | None) -> float:
+        now = time.monotonic()
+        moments = [self._prune_at - now]
+        if self.options.concurrency_maintenance:
+            moments.append(self._maintain_at - now)
+        if next_due_in is not None:
+            moments.append(next_due_in)
+        return min(moments)
+
+    def _maintain(self, connection: queries.Connection) -> None:
+        now = time.monotonic()
+        if self.options.concurrency_maintenance and now >= self._maintain_at:
+            queries.maintain_limits(connection, self.options.batch_size)
+            interval = self.options.concurrency_maintenance_interval
+            self._maintain_at = now + interval.total_seconds()
+        if now >= self._prune_at:
+            pruned = queries.prune(
+                connection,
+                steady_queue.clear_finished_jobs_after,
+                steady_queue.clear_failed_jobs_after,
+                PRUNE_BATCH,
+            )
+            self._prune_at = now + (0 if pruned >= PRUNE_BATCH else PRUNE_EVERY)

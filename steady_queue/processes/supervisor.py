@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any, BinaryIO
+
+import psycopg
+
+import steady_queue
+from steady_queue import queries, signals
+from steady_queue.configuration import Dispatcher, Options, Worker
+from steady_queue.processes.child import Assignment
+from steady_queue.processes.loop import EX_TEMPFAIL, Loop
+from steady_queue.processes.started import StartedJobs
+
+logger = logging.getLogger("steady_queue")
+
+LONGEST_RESPAWN = 30.0
+"""Seconds at most between the death of a child that cannot live and its next start."""
+
+STEADY_AFTER = 10.0
+"""Seconds of life after which a child's death counts as its first."""
+
+
+@dataclass
+class Child:
+    """A place in the configuration, and the process that fills it."""
+
+    kind: str
+    options: Worker | Dispatcher
+    name: str
+    process_id: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    started: StartedJobs | None = None
+    started_file: BinaryIO | None = None
+    born_at: float = 0.0
+    deaths: int = 0
+    respawn_at: float = 0.0
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid if self.process else 0
+
+
+@dataclass
+class Lost:
+    """A process that ended, and whose jobs have to be put back."""
+
+    process_id: int
+    reason: str
+    started: list[int] = field(default_factory=list)
+
+
+class Supervisor(Loop):
+    """Starts the children, replaces those that die, and says that they live.
+
+    Puts the jobs of a dead child back at once: it knows of the death by its wait status, and what
+    the child had started by the memory that they share.
+    """
+
+    kind = "supervisor"
+
+    def __init__(self, options: Options, autoload: bool = True) -> None:
+        host = socket.gethostname()
+        super().__init__(name=f"supervisor-{host}-{os.getpid()}")
+        self.host = host
+        self.autoload = autoload
+        self.children = list(_children(options))
+        self.lost: list[Lost] = []
+        self._lifeline_read, self._lifeline_write = os.pipe()
+        self._heartbeat_at = 0.0
+
+    def step(self) -> float:
+        self._bury()
+        if not self.process_id:
+            self._register()
+        self._recover()
+        self._heartbeat()
+        for child in self.children:
+            if child.process is None and time.monotonic() >= child.respawn_at:
+                self._spawn(child)
+        return self._until_next()
+
+    def shut_down(self) -> int:
+        """Stop the children gracefully, kill those that do not stop, put back what they held."""
+        for child in self._living():
+            child.process.terminate()  # type: ignore[union-attr]
+        patience = steady_queue.shutdown_timeout.total_seconds() + 2
+        deadline = time.monotonic() + patience
+        self.stopping = False
+        while self._living() and time.monotonic() < deadline:
+            self.wait(deadline - time.monotonic())
+            self._bury()
+        for child in self._living():
+            child.process.kill()  # type: ignore[union-attr]
+            child.process.wait()  # type: ignore[union-attr]
+        self._bury(charge=False)
+        self._leave()
+        return 0
+
+    def quit(self) -> None:
+        for child in self._living():
+            child.process.kill()  # type: ignore[union-attr]
+        for child in self._living():
+            child.process.wait()  # type: ignore[union-attr]
+        self._bury(charge=False)
+        self._leave()
+        os._exit(128 + signal.SIGQUIT)
+
+    def _listen_to_signals(self) -> None:
+        super()._listen_to_signals()
+        # Only so that the wake-up file is written to.
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+
+    def _living(self) -> list[Child]:
+        return [c for c in self.children if c.process is not None and c.process.returncode is None]
+
+    def _bury(self, charge: bool = True) -> None:
+        """Notice children that ended."""
+        for child in self.children:
+            if child.process is not None and child.process.poll() is not None:
+                self._mourn(child, charge)
+
+    def _mourn(self, child: Child, charge: bool) -> None:
+        assert child.process is not None
+        status = child.process.returncode
+        reason = f"{child.name} (pid {child.pid}) {_cause(status)}"
+        charged = charge and status not in (0, EX_TEMPFAIL)
+        started = child.started.jobs() if child.started and charged else []
+        self.lost.append(Lost(child.process_id, reason, started))
+        lived = time.monotonic() - child.born_at
+        child.deaths = 1 if lived > STEADY_AFTER else child.deaths + 1
+        wait = 0.0 if child.deaths == 1 else min(2.0 ** (child.deaths - 2), LONGEST_RESPAWN)
+        child.respawn_at = time.monotonic() + wait
+        child.process = None
+        self._close_memory(child)
+        if status and not self.stopping:
+            logger.error(
+                "died: process=%s jobs_started=%s next_start_in=%.1fs", reason, len(started), wait
+            )
+
+    def _recover(self) -> None:
+        while self.lost:
+            lost = self.lost[0]
+            count = queries.recover_jobs(
+                self.database.connection(),
+                lost.process_id,
+                lost.started,
+                "steady_queue.processes.ProcessExitError",
+                lost.reason,
+                steady_queue.max_lost_starts,
+            )
+            self.lost.pop(0)
+            if count:
+                logger.warning("recovered: process_id=%s jobs=%s", lost.process_id, count)
+
+    def _heartbeat(self) -> None:
+        if time.monotonic() < self._heartbeat_at:
+            return
+        connection = self.database.connection()
+        threshold = steady_queue.process_alive_threshold
+        numbers = [self.process_id, *(child.process_id for child in self._living())]
+        gone = queries.heartbeat(connection, numbers, threshold)
+        if self.process_id in gone:
+            logger.warning("unregistered: process=%s; registering anew", self.name)
+            self._register()
+        for child in self._living():
+            if child.process_id in gone:
+                child.process.terminate()  # type: ignore[union-attr]
+        removed = queries.sweep(
+            connection, self.process_id, threshold, steady_queue.max_lost_starts
+        )
+        if removed:
+            logger.warning("swept: processes=%s", removed)
+        interval = steady_queue.process_heartbeat_interval.total_seconds()
+        self._heartbeat_at = time.monotonic() + interval
+
+    def _register(self) -> None:
+        self.process_id = queries.register_process(
+            self.database.connection(), self.kind, self.name, None, self.host, os.getpid()
+        )
+
+    def _spawn(self, child: Child) -> None:
+        queues, threads = _capacity(child.options)
+        # Registered before it lives: a child is never without a number, nor a number without us.
+        process_id = queries.register_process(
+            self.database.connection(),
+            child.kind,
+            child.name,
+            self.process_id,
+            self.host,
+            os.getpid(),
+            queues,
+            threads,
+        )
+        if threads:
+            child.started_file = StartedJobs.file(threads)
+            child.started = StartedJobs(child.started_file.fileno(), threads)
+        restarted = child.deaths > 0
+        child.process_id = process_id
+        child.process = self._start(child)
+        child.born_at = time.monotonic()
+        if restarted:
+            self._tell_restarted(child)
+
+    def _start(self, child: Child) -> subprocess.Popen[bytes]:
+        started = child.started_file.fileno() if child.started_file else None
+        assignment = Assignment(
+            kind=child.kind,
+            name=child.name,
+            process_id=child.process_id,
+            lifeline=self._lifeline_read,
+            started=started,
+            options=_plain(child.options),
+            settings=os.environ["DJANGO_SETTINGS_MODULE"],
+            path=sys.path,
+            autoload=self.autoload,
+        )
+        return subprocess.Popen(
+            [sys.executable, "-m", "steady_queue.processes.child", assignment.to_json()],
+            pass_fds=[fd for fd in (self._lifeline_read, started) if fd is not None],
+            stdin=subprocess.DEVNULL,
+            # Ctrl-C in the terminal is for the supervisor, which then stops them gracefully.
+            process_group=0,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        )
+
+    def _close_memory(self, child: Child) -> None:
+        if child.started and child.started_file:
+            child.started.close()
+            child.started_file.close()
+            child.started = child.started_file = None
+
+    def _tell_restarted(self, child: Child) -> None:
+        signals.process_restarted.send_robust(
+            type(self), kind=child.kind, name=child.name, process_id=child.process_id, pid=child.pid
+        )
+
+    def _leave(self) -> None:
+        try:
+            self._recover()
+            queries.recover_jobs(
+                self.database.connection(),
+                self.process_id,
+                [],
+                "",
+                "",
+                steady_queue.max_lost_starts,
+            )
+        except psycopg.Error as error:
+            # Others will find the numbers silent and put the jobs back.
+            logger.warning("left without deregistering: reason=%r", str(error).strip())
+
+    def _until_next(self) -> float:
+        now = time.monotonic()
+        moments = [c.respawn_at for c in self.children if c.process is None]
+        return max(0.0, min([self._heartbeat_at, *moments]) - now)
+
+
+def _children(options: Options) -> list[Child]:
+    children = []
+    if not options.only_dispatch:
+        for number, worker in enumerate(options.workers, 1):
+            for copy in range(1, worker.processes + 1):
+                children.append(Child("worker", worker, f"worker-{number}.{copy}"))
+    if not options.only_work:
+        for number, dispatcher in enumerate(options.dispatchers, 1):
+            children.append(Child("dispatcher", dispatcher, f"dispatcher-{number}"))
+    return children
+
+
+def _capacity(options: Worker | Dispatcher) -> tuple[list[str], int]:
+    return (list(options.queues), options.threads) if isinstance(options, Worker) else ([], 0)
+
+
+def _plain(options: Worker | Dispatcher) -> dict[str, Any]:
+    return {
+        name: value.total_seconds() if isinstance(value, timedelta) else value
+        for name, value in asdict(options).items()
+    }
+
+
+def _cause(status: int) -> str:
+    """A wait status in words."""
+    if status >= 0:
+        return f"ended with exit status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"

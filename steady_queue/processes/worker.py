@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import psycopg
+
+import steady_queue
+from steady_queue import queries
+from steady_queue.configuration import Worker as WorkerOptions
+from steady_queue.connections import LOST
+from steady_queue.listener import Listener, Rest
+from steady_queue.processes.crew import STALLED, Crew
+from steady_queue.processes.loop import EX_TEMPFAIL, Loop
+from steady_queue.processes.started import StartedJobs
+from steady_queue.queries import ClaimedJob, Outcome
+
+logger = logging.getLogger("steady_queue")
+
+GATHER = 0.01
+"""Seconds for which outcomes may gather while the threads still have jobs."""
+
+MARK_EVERY = 2000
+"""Jobs after which the marks of the lanes are moved up."""
+
+
+class Worker(Loop):
+    """Claims jobs, lets its threads perform them, and hands in how they ended.
+
+    One thread, the loop's, talks to the database: it hands in what has finished and takes what is
+    next in one call and one commit.
+    """
+
+    kind = "worker"
+
+    def __init__(self, options: WorkerOptions, started: StartedJobs, **process: Any) -> None:
+        super().__init__(**process)
+        self.queues = list(options.queues)
+        self.listener = Listener(queries.topics_to_wait_for(self.queues))
+        self.rest = Rest(self.listener, options.polling_interval.total_seconds())
+        self.crew = Crew(options.threads, str(self.process_id), started, self.ring)
+        self._since_mark = 0
+        self._busy: list[Outcome] = []
+
+    def step(self) -> float:
+        self.listener.drain()
+        finished, room = self.crew.finished(), self.crew.room()
+        jobs = self.hand_in_and_claim(finished, room)
+        self.crew.start(jobs)
+        self._move_marks(len(jobs))
+        seconds = self._rest_after(len(jobs), room)
+        if self._busy:
+            seconds = max(seconds, self.rest.look_again())
+        self.watch(self.listener.fileno())
+        return seconds
+
+    def hand_in_and_claim(self, finished: list[Outcome], room: int) -> list[ClaimedJob]:
+        """One round trip. Outcomes that the database did not take are kept for the next."""
+        if not finished and not room:
+            return []
+        try:
+            refused, jobs = queries.finish_and_claim_jobs(
+                self.database.connection(),
+                self.process_id,
+                finished,
+                steady_queue.preserve_finished_jobs,
+                self.queues,
+                room,
+            )
+        except BaseException as error:
+            self.crew.keep(finished)
+            self._stop_if_unregistered(error)
+            raise
+        self._look_at_refused(finished, refused)
+        return jobs
+
+    def shut_down(self) -> int:
+        """Give back what was not started, wait for what runs, hand in how it ended."""
+        self.listener.close()
+        deadline = time.monotonic() + steady_queue.shutdown_timeout.total_seconds()
+        self._release(self.crew.give_back())
+        self.stopping = False
+        while self.crew.held and time.monotonic() < deadline:
+            self.wait(self._hand_in_last(deadline - time.monotonic()))
+        return EX_TEMPFAIL if self.crew.held else 0
+
+    def _rest_after(self, claimed: int, room: int) -> float:
+        if self.crew.stalled():
+            self._release(self.crew.give_back())
+        if claimed == room:
+            self.rest.after_full()
+            return self._until_finished()
+        if not self.rest.before_sleep():
+            return self.rest.look_again()
+        if not queries.is_quiet(self.database.connection(), self.queues):
+            return self.rest.look_again()
+        return self.rest.poll()
+
+    def _until_finished(self) -> float:
+        """Every thread has work: the next event is an outcome."""
+        if self.crew.room():
+            return 0 if self.crew.hungry() else GATHER
+        return STALLED if self.crew.waiting else self.rest.poll()
+
+    def _hand_in_last(self, patience: float) -> float:
+        try:
+            self.hand_in_and_claim(self.crew.finished(), 0)
+        except psycopg.Error as error:
+            return min(patience, self.back_off(error))
+        return patience
+
+    def _release(self, jobs: list[ClaimedJob]) -> None:
+        if not jobs:
+            return
+        try:
+            queries.release_jobs(self.database.connection(), jobs)
+        except LOST as error:
+            # Not lost: they are put back when this process is found dead.
+            logger.warning(
+                "release failed: process=%s jobs=%s reason=%r",
+                self.name,
+                len(jobs),
+                str(error).strip(),
+            )
+            self.stop()
+
+    def _look_at_refused(self, finished: list[Outcome], refused: dict[int, str]) -> None:
+        for job, reason in refused.items():
+            if reason == "stale":
+                logger.warning(
+                    "lost job: job=%s process=%s; its outcome is dropped", job, self.name
+                )
+        self._busy = [o for o in finished if refused.get(o.job) == "busy"]
+        self.crew.keep(self._busy)
+
+    def _stop_if_unregistered(self, error: BaseException) -> None:
+        if isinstance(error, psycopg.Error) and error.sqlstate == "SQ001":
+            logger.warning("unregistered: process=%s; a new one takes its place", self.name)
+            self.stop()
+
+    def _move_marks(self, claimed: int) -> None:
+        self._since_mark += claimed
+        if self._since_mark >= MARK_EVERY:
+            self._since_mark = 0
+            queries.advance_marks(self.database.connection())

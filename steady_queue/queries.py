@@ -1,0 +1,313 @@
+"""One function for each SQL function, with the same name: the only module that calls them.
+
+Functions that the application calls take the alias of a Django database and run in its current
+transaction. Those that processes call take a psycopg connection of the queue's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import psycopg
+from django.db import connections
+
+type Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class NewJob(NamedTuple):
+    """A job to enqueue; ``arguments`` is JSON."""
+
+    task: str
+    queue: str
+    priority: int
+    arguments: str
+    run_after: datetime | None
+    limit_key: str | None
+    limit_to: int | None
+    limit_for: timedelta | None
+    limit_conflict: str | None
+
+
+class ClaimedJob(NamedTuple):
+    """A job that this process runs next. ``attempt`` counts the earlier ones that failed."""
+
+    id: int
+    claim: int
+    task: str
+    backend: str
+    queue: str
+    priority: int
+    arguments: str
+    attempt: int
+    lost_starts: int
+    suspect: bool
+    limit_key: str | None
+    run_after: datetime | None
+    enqueued_at: datetime
+    claimed_at: datetime
+
+
+class Outcome(NamedTuple):
+    """How a job ended. Spans in seconds; ``error`` is JSON, as steady_queue_finish_jobs takes it."""
+
+    job: int
+    claim: int
+    waited: float
+    ran: float
+    error: str | None
+    limit_key: str | None
+
+
+ENQUEUE_JOBS = """
+    select id, enqueued_at from steady_queue_enqueue_jobs(
+      %s, %s::text[], %s::text[], %s::smallint[], %s::json[], %s::timestamptz[],
+      %s::text[], %s::integer[], %s::interval[], %s::text[])
+"""
+
+
+def enqueue_jobs(database: str, backend: str, jobs: Sequence[NewJob]) -> list[tuple[int, datetime]]:
+    """Ids and moments of the jobs, in order."""
+    columns: list[Any] = [list(column) for column in zip(*jobs, strict=True)]
+    # Most jobs have neither a time nor a limit: null stands for an array of nulls.
+    columns[4:] = [column if any(column) else None for column in columns[4:]]
+    with connections[database].cursor() as cursor:
+        cursor.execute(ENQUEUE_JOBS, (backend, *columns))
+        return cursor.fetchall()
+
+
+def ensure_lanes(database: str, lanes: Collection[tuple[str, int]]) -> None:
+    with connections[database].cursor() as cursor:
+        cursor.execute(
+            "select steady_queue_ensure_lanes(%s::text[], %s::smallint[])",
+            ([queue for queue, _ in lanes], [priority for _, priority in lanes]),
+        )
+
+
+def pause_queue(database: str, queue: str) -> bool:
+    """False when it was paused already."""
+    return bool(_steer(database, "select steady_queue_pause_queue(%s)", queue))
+
+
+def resume_queue(database: str, queue: str) -> bool:
+    """False when it was not paused."""
+    return bool(_steer(database, "select steady_queue_resume_queue(%s)", queue))
+
+
+def retry_jobs(database: str, jobs: Sequence[int]) -> int:
+    """How many failed or discarded jobs are ready again."""
+    return int(_steer(database, "select steady_queue_retry_jobs(%s::bigint[])", list(jobs)))
+
+
+def discard_jobs(database: str, jobs: Sequence[int]) -> int:
+    """How many waiting jobs ended without running."""
+    return int(_steer(database, "select steady_queue_discard_jobs(%s::bigint[])", list(jobs)))
+
+
+def _steer(database: str, statement: str, argument: Any) -> Any:
+    with connections[database].cursor() as cursor:
+        cursor.execute(statement, (argument,))
+        return cursor.fetchone()[0]
+
+
+def is_installed(database: str) -> bool:
+    """Whether the queue's tables are there: false before the first migrate."""
+    with connections[database].cursor() as cursor:
+        cursor.execute("select to_regclass('steady_queue_jobs') is not null")
+        return bool(cursor.fetchone()[0])
+
+
+FINISH_JOBS = """
+    select job, refusal from steady_queue_finish_jobs(
+      %s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::json[], %s::text[], %s)
+"""
+CLAIM_JOBS = "select * from steady_queue_claim_jobs(%s, %s::text[], %s)"
+
+
+def finish_and_claim_jobs(
+    connection: Connection,
+    process: int,
+    finished: Sequence[Outcome],
+    keep: bool,
+    queues: list[str],
+    count: int,
+) -> tuple[dict[int, str], list[ClaimedJob]]:
+    """Hand in what has finished and take up to ``count`` jobs, in one round trip and one commit.
+
+    Returns the outcomes that were refused, job to reason, and the jobs.
+    """
+    refused = claimed = None
+    with connection.pipeline():
+        if finished:
+            refused = connection.execute(FINISH_JOBS, _finish_arguments(finished, keep))
+        if count > 0:
+            claimed = connection.execute(CLAIM_JOBS, (process, queues, count))
+        connection.commit()
+    return (
+        dict(refused.fetchall()) if refused else {},
+        [*map(ClaimedJob._make, claimed)] if claimed else [],
+    )
+
+
+def _finish_arguments(finished: Sequence[Outcome], keep: bool) -> tuple[Any, ...]:
+    jobs, claims, waited, ran, errors, keys = (list(c) for c in zip(*finished, strict=True))
+    limit_keys = {key for key in keys if key is not None}
+    return (
+        jobs,
+        claims,
+        waited,
+        ran,
+        errors if any(errors) else None,
+        list(limit_keys) or None,
+        keep,
+    )
+
+
+def release_jobs(connection: Connection, jobs: Sequence[ClaimedJob]) -> None:
+    """Put claimed jobs that were not started back to ready."""
+    connection.execute(
+        "select steady_queue_release_jobs(%s::bigint[], %s::bigint[])",
+        ([job.id for job in jobs], [job.claim for job in jobs]),
+    )
+    connection.commit()
+
+
+def is_quiet(connection: Connection, queues: list[str]) -> bool:
+    """Whether a worker of these queues that waits may sleep."""
+    return bool(_value(connection, "select steady_queue_is_quiet(%s::text[])", queues))
+
+
+def producers_ended(connection: Connection, topics: list[str]) -> bool:
+    """Whether no producer can have missed that the caller waits for these topics."""
+    return bool(_value(connection, "select steady_queue_producers_ended(%s::text[])", topics))
+
+
+def advance_marks(connection: Connection) -> None:
+    _value(connection, "select steady_queue_advance_marks()")
+
+
+def start_waiting(connection: Connection, topics: list[str]) -> None:
+    """From now on producers of these topics notify. On the LISTEN connection."""
+    connection.execute("select steady_queue_start_waiting(%s::text[])", (topics,))
+
+
+def stop_waiting(connection: Connection, topics: list[str]) -> None:
+    connection.execute("select steady_queue_stop_waiting(%s::text[])", (topics,))
+
+
+def topics_to_wait_for(queues: Iterable[str]) -> list[str]:
+    """What a worker of these queues waits for: their names, or any queue for a prefix."""
+    return sorted({"queue:*" if queue.endswith("*") else f"queue:{queue}" for queue in queues})
+
+
+def dispatch_jobs(connection: Connection, count: int) -> tuple[int, float | None]:
+    """How many due jobs were moved to ready, and in how many seconds the next is due."""
+    cursor = connection.execute("select * from steady_queue_dispatch_jobs(%s)", (count,))
+    moved, next_due_in = cursor.fetchall()[0]
+    connection.commit()
+    return moved, None if next_due_in is None else float(next_due_in)
+
+
+def maintain_limits(connection: Connection, count: int) -> None:
+    _value(connection, "select steady_queue_maintain_limits(%s)", count)
+
+
+def prune(
+    connection: Connection, finished: timedelta | None, failed: timedelta | None, count: int
+) -> int:
+    """How many ended jobs were deleted."""
+    return int(
+        _value(
+            connection,
+            "select steady_queue_prune(%s::interval, %s::interval, %s)",
+            finished,
+            failed,
+            count,
+        )
+    )
+
+
+def register_process(
+    connection: Connection,
+    kind: str,
+    name: str,
+    supervisor: int | None,
+    host: str,
+    pid: int,
+    queues: Sequence[str] = (),
+    threads: int = 0,
+) -> int:
+    """The number of the process."""
+    return int(
+        _value(
+            connection,
+            "select steady_queue_register_process(%s, %s, %s, %s, %s, %s::text[], %s)",
+            kind,
+            name,
+            supervisor,
+            host,
+            pid,
+            list(queues),
+            threads,
+        )
+    )
+
+
+def heartbeat(
+    connection: Connection, processes: Sequence[int], alive_threshold: timedelta
+) -> list[int]:
+    """Those of the processes that are no longer registered."""
+    return _values(
+        connection,
+        "select steady_queue_heartbeat(%s::bigint[], %s)",
+        list(processes),
+        alive_threshold,
+    )
+
+
+def recover_jobs(
+    connection: Connection,
+    process: int,
+    started: Sequence[int] | None,
+    exception_class: str,
+    message: str,
+    max_lost_starts: int,
+) -> int:
+    """Remove a process; how many jobs it held."""
+    return int(
+        _value(
+            connection,
+            "select steady_queue_recover_jobs(%s, %s::bigint[], %s, %s, %s)",
+            process,
+            None if started is None else list(started),
+            exception_class,
+            message,
+            max_lost_starts,
+        )
+    )
+
+
+def sweep(
+    connection: Connection, sweeper: int, alive_threshold: timedelta, max_lost_starts: int
+) -> list[int]:
+    """The processes that were found silent for too long and removed."""
+    return _values(
+        connection,
+        "select steady_queue_sweep(%s, %s, %s)",
+        sweeper,
+        alive_threshold,
+        max_lost_starts,
+    )
+
+
+def _value(connection: Connection, statement: str, *arguments: Any) -> Any:
+    row = connection.execute(statement, arguments).fetchone()
+    connection.commit()
+    return row[0] if row else None
+
+
+def _values(connection: Connection, statement: str, *arguments: Any) -> list[Any]:
+    rows = connection.execute(statement, arguments).fetchall()
+    connection.commit()
+    return [row[0] for row in rows]

@@ -1,0 +1,71 @@
+"""Settings of the test suite: a real PostgreSQL, embedded unless TEST_DATABASE_URL names one."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import steady_queue
+from steady_queue import embedded
+
+BASE_DIR = Path(__file__).parent
+SECRET_KEY = "only for tests"
+USE_TZ = True
+TIME_ZONE = "Europe/Berlin"
+ROOT_URLCONF = "tests.urls"
+STATIC_URL = "static/"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "steady_queue",
+    "tests.app",
+]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+SERVER_VERSION = int(os.environ.get("TEST_POSTGRES", "18"))
+SERVER_PATH = Path(
+    os.environ.get("TEST_POSTGRES_PATH", BASE_DIR.parent / f".postgres-{SERVER_VERSION}")
+)
+DATABASES = {"default": embedded.database(SERVER_PATH, name="tests", version=SERVER_VERSION)}
+if name := os.environ.get("TEST_DATABASE_NAME"):
+    # Processes that a test starts work on the database of that test.
+    DATABASES["default"]["NAME"] = name
+
+TASKS = {"default": {"BACKEND": "steady_queue.backend.SteadyQueueBackend", "QUEUES": []}}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {"steady_queue": {"level": os.environ.get("TEST_LOG_LEVEL", "WARNING")}},
+}
+
+for setting, seconds in (
+    ("process_heartbeat_interval", os.environ.get("TEST_HEARTBEAT")),
+    ("process_alive_threshold", os.environ.get("TEST_THRESHOLD")),
+    ("shutdown_timeout", os.environ.get("TEST_SHUTDOWN_TIMEOUT")),
+):
+    if seconds:
+        setattr(steady_queue, setting, timedelta(seconds=float(seconds)))
