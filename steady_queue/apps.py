@@ -2,6 +2,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.core import checks as django_checks
+from django.db import connections
 from django.db.models.signals import post_migrate
 
 
@@ -21,7 +22,9 @@ class SteadyQueueConfig(AppConfig):
 def ensure_lanes(using: str, **kwargs: Any) -> None:
     """Make the lanes of all known tasks, so that their first jobs need no sorting."""
     import steady_queue
-    from steady_queue import queries, task
+    from steady_queue import queries, task, tasks_modules
 
     if using == steady_queue.database and queries.is_installed(using):
-        queries.ensure_lanes(using, task.known_lanes)
+        tasks_modules.load()
+        with connections[using].cursor() as cursor:
+            queries.ensure_lanes(cursor.execute, task.known_lanes)

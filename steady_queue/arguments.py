@@ -25,7 +25,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, EnumType, Flag
 from itertools import chain, repeat
@@ -149,7 +149,11 @@ def _plain_text(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
     if not _is_plain_call(args, kwargs):
         return None
     try:
-        text = _encode({"args": args, "kwargs": kwargs})
+        # Most jobs have no kwargs, and leaving the outer dicts to a template saves a sixth.
+        if kwargs:
+            text = _encode({"args": args, "kwargs": kwargs})
+        else:
+            text = f'{{"args":{_encode(args)},"kwargs":{{}}}}'
     except ValueError:
         return None
     return None if _is_doubtful(text) else text
@@ -413,23 +417,32 @@ def _codec_of(value: dict[str, Any], place: _Place) -> tuple["_Codec", list[Any]
 def _pack_moment(value: datetime | time) -> list[Any]:
     """ISO text, fold, key of the ZoneInfo, name of the timezone; what is not needed is left off."""
     zone = value.tzinfo
-    parts = [value.isoformat(), value.fold, _key_of_zone(value), None]
-    if type(zone) is timezone and zone.tzname(None) != timezone(zone.utcoffset(None)).tzname(None):
-        parts[3] = zone.tzname(None)
+    parts = [value.isoformat(), value.fold, None, None]
+    if type(zone) is ZoneInfo:
+        parts[2] = _key_of_zone(zone)
+    elif zone is not None:
+        parts[3] = _name_of_offset(zone, value.utcoffset())
     while parts[-1] is None or parts[-1] == 0:
         parts.pop()
     return parts
 
 
-def _key_of_zone(value: datetime | time) -> str | None:
-    zone = value.tzinfo
-    if type(zone) is ZoneInfo:
-        if zone.key is None:
-            raise _Refusal("its ZoneInfo has no key; pass a ZoneInfo(key) instead")
-        return zone.key
-    if zone is not None and value.utcoffset() is None:
+def _key_of_zone(zone: ZoneInfo) -> str:
+    if zone.key is None:
+        raise _Refusal("its ZoneInfo has no key; pass a ZoneInfo(key) instead")
+    return zone.key
+
+
+def _name_of_offset(zone: tzinfo, offset: timedelta | None) -> str | None:
+    """The name that a timezone was given, None where it has that of its offset."""
+    if offset is None:
         raise _Refusal(f"its tzinfo, {type(zone).__name__}, has no offset; pass a ZoneInfo instead")
-    return None
+    # Python reads +00:00:00.000001 as UTC.
+    if offset.microseconds:
+        raise _Refusal("its offset from UTC has a part of a second; pass whole seconds instead")
+    if type(zone) is not timezone or zone.tzname(None) == timezone(offset).tzname(None):
+        return None
+    return zone.tzname(None)
 
 
 def _unpack_datetime(
@@ -507,8 +520,12 @@ def _pack_enum(member: Enum) -> list[Any]:
         raise _Refusal(
             f"a worker could not find {kind.__name__}; define it in a module or class of an app"
         )
-    named = kind.__members__.get(member._name_) is member
-    return [kind.__module__, kind.__qualname__, member._name_ if named else member._value_]
+    if kind.__members__.get(member._name_) is member:
+        return [kind.__module__, kind.__qualname__, member._name_]
+    if isinstance(member, Flag):
+        return [kind.__module__, kind.__qualname__, member._value_]
+    # As some `_missing_` methods make.
+    raise _Refusal(f"it is no member of {kind.__name__} that has a name; pass its value instead")
 
 
 def _unpack_enum(module: str, qualname: str, name: str | int) -> Enum:

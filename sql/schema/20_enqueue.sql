@@ -1,3 +1,15 @@
+-- The lane of a queue and priority; 0, unsorted, when there is none yet.
+create function steady_queue_lane_of(p_queue text, p_priority smallint, p_express boolean)
+returns integer
+language sql stable
+begin atomic
+  select coalesce((
+    select l.id from steady_queue_lanes l
+    where l.queue = p_queue and l.priority = p_priority and l.express = p_express), 0);
+end;
+comment on function steady_queue_lane_of is 'The lane of a queue and priority; 0 when there is none yet.';
+
+
 -- Enqueues jobs, given as arrays of the same length, in the caller's transaction: they exist when it
 -- commits and never otherwise. Returns their ids in the order given. A job goes to scheduled when
 -- its p_run_after is in the future, else to ready. Limits are not looked at here: enqueueing waits
@@ -40,10 +52,8 @@ begin
     select e.id, e.run_after from enqueued e where e.run_after > e.enqueued_at
   ), ready as (
     insert into steady_queue_ready (lane, position, job, limit_key)
-    select coalesce(l.id, 0), e.id, e.id, e.limit_key
+    select steady_queue_lane_of(e.queue, e.priority, false), e.id, e.id, e.limit_key
     from enqueued e
-    left join steady_queue_lanes l
-      on l.queue = e.queue and l.priority = e.priority and not l.express
     where e.run_after is null or e.run_after <= e.enqueued_at
   )
   select e.id, e.enqueued_at from enqueued e;

@@ -68,14 +68,20 @@ begin
     select 'queue:' || l.queue
     from (select distinct a.lane from added a) a
     join steady_queue_lanes l on l.id = a.lane
-    union
-    select unnest(array['queue:' || j.queue, 'queue:*'])
-    from added a
-    join steady_queue_jobs j on j.id = a.job
-    where a.lane = 0
   loop
     perform steady_queue_announce(v_topic);
   end loop;
+  -- Apart, because reading jobs would make serializable producers conflict with each other.
+  if exists (select from added a where a.lane = 0) then
+    for v_topic in
+      select distinct unnest(array['queue:' || j.queue, 'queue:*'])
+      from added a
+      join steady_queue_jobs j on j.id = a.job
+      where a.lane = 0
+    loop
+      perform steady_queue_announce(v_topic);
+    end loop;
+  end if;
   return null;
 end
 $$;

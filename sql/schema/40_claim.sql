@@ -108,12 +108,10 @@ begin
   )
   insert into steady_queue_ready
     (lane, position, job, attempt, lost_starts, suspect, limit_key, holds_until)
-  select coalesce(l.id, 0), nextval('steady_queue_positions'), u.job, u.attempt, u.lost_starts,
-    u.suspect, u.limit_key, clock_timestamp() + j.limit_for
+  select steady_queue_lane_of(j.queue, j.priority, true), nextval('steady_queue_positions'), u.job,
+    u.attempt, u.lost_starts, u.suspect, u.limit_key, clock_timestamp() + j.limit_for
   from (select * from unblocked order by priority desc, job) u
-  join steady_queue_jobs j on j.id = u.job
-  left join steady_queue_lanes l
-    on l.queue = j.queue and l.priority = j.priority and l.express;
+  join steady_queue_jobs j on j.id = u.job;
 end
 $$;
 comment on function steady_queue_hand_over is 'Moves blocked jobs into the free slots of their limit keys.';
@@ -138,8 +136,14 @@ comment on function steady_queue_lock_keys is 'Locks what it can of these limit 
 -- Decides about ready rows (given by their places, and locked by the caller) whose tasks are
 -- limited: admits as many as their keys have free slots for, parks the others in blocked, or ends
 -- them as discarded. Never waits: rows whose key somebody else is deciding about stay where they
--- are. Returns the places of the admitted rows, and how many were moved away.
-create function steady_queue_admit(p_rows tid[], out admitted tid[], out moved bigint)
+-- are. Returns the places of the admitted rows, how many were moved away, and the keys of those
+-- that were parked: once the admitted hold their slots, the caller hands over what is left.
+create function steady_queue_admit(
+  p_rows tid[],
+  out admitted tid[],
+  out moved bigint,
+  out parked_keys text[]
+)
 language plpgsql
 set search_path from current
 set plan_cache_mode = force_generic_plan
@@ -147,7 +151,6 @@ as $$
 declare
   v_wanted text[];
   v_keys text[];
-  v_parked text[];
 begin
   select array_agg(distinct r.limit_key) into v_wanted
   from steady_queue_ready r
@@ -199,11 +202,7 @@ begin
     (select array_agg(d.row_at) from decided d where d.fits),
     (select count(*) from gone),
     (select array_agg(distinct p.limit_key) from parked p)
-  into admitted, moved, v_parked;
-
-  if v_parked is not null then
-    perform steady_queue_hand_over(v_parked);
-  end if;
+  into admitted, moved, parked_keys;
 end
 $$;
 comment on function steady_queue_admit is 'Gives limited jobs their slots, parks those that find none.';
@@ -246,6 +245,7 @@ declare
   v_limited tid[];
   v_moved bigint;
   v_admitted tid[];
+  v_parked text[];
   v_claimed integer;
 begin
   if not exists (select from steady_queue_processes p where p.id = p_process) then
@@ -262,7 +262,7 @@ begin
     order by s.rank
   loop
     -- Again when limited jobs were moved away without filling the batch; each is moved once.
-    for v_round in 1 .. 10 loop
+    for v_round in 1 .. 100 loop
       select
         array_agg(o.row_at) filter (where not o.undecided),
         array_agg(o.row_at) filter (where o.undecided)
@@ -283,8 +283,10 @@ begin
         limit v_left
       ) o;
       v_moved := 0;
+      v_parked := null;
       if v_limited is not null then
-        select a.admitted, a.moved into v_admitted, v_moved from steady_queue_admit(v_limited) a;
+        select a.admitted, a.moved, a.parked_keys into v_admitted, v_moved, v_parked
+        from steady_queue_admit(v_limited) a;
         v_rows := v_rows || v_admitted;
       end if;
       return query
@@ -311,6 +313,9 @@ begin
       order by c.position;
       get diagnostics v_claimed = row_count;
       v_left := v_left - v_claimed;
+      if v_parked is not null then
+        perform steady_queue_hand_over(v_parked);
+      end if;
       exit when v_left <= 0 or v_moved = 0;
     end loop;
     exit when v_left <= 0;

@@ -21,12 +21,10 @@ begin
     returning s.*
   ), ready as (
     insert into steady_queue_ready (lane, position, job, attempt, lost_starts, suspect, limit_key)
-    select coalesce(l.id, 0), nextval('steady_queue_positions'), d.job, d.attempt, d.lost_starts,
-      d.suspect, j.limit_key
+    select steady_queue_lane_of(j.queue, j.priority, false), nextval('steady_queue_positions'), d.job,
+      d.attempt, d.lost_starts, d.suspect, j.limit_key
     from (select * from due order by run_after, job) d
     join steady_queue_jobs j on j.id = d.job
-    left join steady_queue_lanes l
-      on l.queue = j.queue and l.priority = j.priority and not l.express
   )
   select count(*) into moved from due;
 

@@ -96,12 +96,10 @@ begin
     where l.charged
   ), ready as (
     insert into steady_queue_ready (lane, position, job, attempt, lost_starts, suspect, limit_key)
-    select coalesce(n.id, 0), nextval('steady_queue_positions'), l.job, l.attempt,
-      l.lost_starts + l.charged::integer, l.suspect or l.started, l.limit_key
+    select steady_queue_lane_of(j.queue, j.priority, false), nextval('steady_queue_positions'), l.job,
+      l.attempt, l.lost_starts + l.charged::integer, l.suspect or l.started, l.limit_key
     from (select * from lost order by job) l
     join steady_queue_jobs j on j.id = l.job
-    left join steady_queue_lanes n
-      on n.queue = j.queue and n.priority = j.priority and not n.express
     where not exists (select from failed f where f.job = l.job)
   )
   select count(*) into v_recovered from lost;

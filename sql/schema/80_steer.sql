@@ -46,11 +46,9 @@ begin
     returning o.job
   ), ready as (
     insert into steady_queue_ready (lane, position, job, limit_key)
-    select coalesce(l.id, 0), nextval('steady_queue_positions'), r.job, j.limit_key
+    select steady_queue_lane_of(j.queue, j.priority, false), nextval('steady_queue_positions'), r.job, j.limit_key
     from (select * from retried order by job) r
     join steady_queue_jobs j on j.id = r.job
-    left join steady_queue_lanes l
-      on l.queue = j.queue and l.priority = j.priority and not l.express
   )
   select count(*) into v_count from retried;
   return v_count;

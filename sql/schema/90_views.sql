@@ -26,26 +26,41 @@ comment on view steady_queue_all_jobs is
 
 
 create view steady_queue_queues as
-select l.queue,
-  coalesce(sum(w.ready), 0)::bigint as ready,
-  (select count(*) from steady_queue_scheduled s join steady_queue_jobs j on j.id = s.job
-   where j.queue = l.queue) as scheduled,
-  (select count(*) from steady_queue_blocked b join steady_queue_jobs j on j.id = b.job
-   where j.queue = l.queue) as blocked,
-  (select count(*) from steady_queue_running r join steady_queue_jobs j on j.id = r.job
-   where j.queue = l.queue) as running,
-  clock_timestamp() - min(w.oldest) as oldest_wait,
-  exists (select from steady_queue_pauses p where p.queue = l.queue) as paused
-from steady_queue_lanes l
-cross join lateral (
-  select count(*) as ready,
-    (select coalesce(j.run_after, j.enqueued_at)
-     from steady_queue_ready r join steady_queue_jobs j on j.id = r.job
-     where r.lane = l.id order by r.position limit 1) as oldest
-  from steady_queue_ready r
-  where r.lane = l.id
-) as w
-group by l.queue;
+with ready as (
+  select l.queue, w.jobs, w.oldest
+  from steady_queue_lanes l
+  cross join lateral (
+    select count(*) as jobs,
+      (select coalesce(j.run_after, j.enqueued_at)
+       from steady_queue_ready r join steady_queue_jobs j on j.id = r.job
+       where r.lane = l.id order by r.position limit 1) as oldest
+    from steady_queue_ready r
+    where r.lane = l.id
+  ) as w
+  union all
+  select j.queue, 1, j.enqueued_at
+  from steady_queue_ready r join steady_queue_jobs j on j.id = r.job
+  where r.lane = 0
+), counted as (
+  select queue, jobs as ready, 0 as scheduled, 0 as blocked, 0 as running, oldest from ready
+  union all
+  select j.queue, 0, count(*), 0, 0, null
+  from steady_queue_scheduled s join steady_queue_jobs j on j.id = s.job group by j.queue
+  union all
+  select j.queue, 0, 0, count(*), 0, null
+  from steady_queue_blocked b join steady_queue_jobs j on j.id = b.job group by j.queue
+  union all
+  select j.queue, 0, 0, 0, count(*), null
+  from steady_queue_running r join steady_queue_jobs j on j.id = r.job group by j.queue
+  union all
+  select queue, 0, 0, 0, 0, null from steady_queue_pauses
+)
+select c.queue, sum(c.ready)::bigint as ready, sum(c.scheduled)::bigint as scheduled,
+  sum(c.blocked)::bigint as blocked, sum(c.running)::bigint as running,
+  clock_timestamp() - min(c.oldest) as oldest_wait,
+  exists (select from steady_queue_pauses p where p.queue = c.queue) as paused
+from counted c
+group by c.queue;
 comment on view steady_queue_queues is
   'Each queue: jobs ready, scheduled, blocked and running, how long the first in line has waited, whether it is paused.';
 

@@ -19,6 +19,7 @@ from steady_queue.configuration import Dispatcher, Options, Worker
 from steady_queue.processes.child import Assignment
 from steady_queue.processes.loop import EX_TEMPFAIL, Loop
 from steady_queue.processes.started import StartedJobs
+from steady_queue.task import known_lanes
 
 logger = logging.getLogger("steady_queue")
 
@@ -81,6 +82,7 @@ class Supervisor(Loop):
         self._bury()
         if not self.process_id:
             self._register()
+            self._ensure_lanes()
         self._recover()
         self._heartbeat()
         for child in self.children:
@@ -186,6 +188,11 @@ class Supervisor(Loop):
         self.process_id = queries.register_process(
             self.database.connection(), self.kind, self.name, None, self.host, os.getpid()
         )
+
+    def _ensure_lanes(self) -> None:
+        connection = self.database.connection()
+        queries.ensure_lanes(connection.execute, known_lanes)
+        connection.commit()
 
     def _spawn(self, child: Child) -> None:
         queues, threads = _capacity(child.options)

@@ -11,6 +11,7 @@ from steady_queue.concurrency import limits_concurrency
 def say(word: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute("insert into heard (word) values (%s)", [str(word)])
+        cursor.execute("notify changed")
 
 
 @task()

@@ -53,6 +53,17 @@ class Access(enum.Flag):
     WRITE = 2
 
 
+class Code(enum.IntEnum):
+    OK = 200
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Code":
+        assert isinstance(value, int)
+        unknown = int.__new__(cls, value)
+        unknown._name_, unknown._value_ = "UNKNOWN", value
+        return unknown
+
+
 class Drawing:
     class Tool(enum.StrEnum):
         PEN = "pen"
@@ -207,7 +218,7 @@ def test_input_is_never_changed() -> None:
     [
         UTC,
         timezone(timedelta(hours=-3, minutes=-30)),
-        timezone(timedelta(hours=1, seconds=2, microseconds=3)),
+        timezone(-timedelta(hours=1, seconds=2)),
         timezone(timedelta(hours=2), "CEST"),
         timezone(timedelta(hours=2), ""),
         ZoneInfo("UTC"),
@@ -252,6 +263,13 @@ def test_other_tzinfo_comes_back_as_its_offset() -> None:
 def test_tzinfo_without_offset_is_refused() -> None:
     assert "args[0] exactly: its tzinfo, Odd, has no offset" in refusal(
         datetime(2026, 1, 31, tzinfo=Odd(None))
+    )
+
+
+def test_offsets_with_a_part_of_a_second_are_refused() -> None:
+    zone = timezone(timedelta(microseconds=1))
+    assert "args[0] exactly: its offset from UTC has a part of a second" in refusal(
+        time(tzinfo=zone)
     )
 
 
@@ -368,6 +386,10 @@ def test_enum_that_a_worker_could_not_find_is_refused(monkeypatch: pytest.Monkey
     assert "could not find Color" in refusal(Color.RED)
 
 
+def test_enum_member_without_a_name_is_refused() -> None:
+    assert "it is no member of Code that has a name" in refusal(Code(404))
+
+
 # Refusals.
 
 
@@ -380,7 +402,6 @@ def test_errors_name_the_place_the_type_and_the_way_out() -> None:
         'cannot keep args[0][1]["when"] exactly: Secret is not supported; '
         "pass its primary key or a JSON value instead"
     )
-    assert 'kwargs["order"][(' not in refusal(order={(1, 2): Secret()})
     assert 'keep kwargs["order"][<tuple>] exactly' in refusal(order={(1, 2): Secret()})
     assert "keep args[1][7][0] exactly" in refusal(None, {7: (Secret(),)})
     assert "keep a key of args[0] exactly" in refusal({Secret(): 1})
@@ -421,7 +442,7 @@ def test_refusals_are_type_errors_as_of_django() -> None:
 )
 def test_what_would_change_its_type_is_refused_with_the_way_out(value: Any, words: str) -> None:
     assert words in refusal(value)
-    assert f'keep args[0]["a"] exactly: {words[:5]}'[:23] in refusal({"a": value})
+    assert 'keep args[0]["a"] exactly: ' in refusal({"a": value})
 
 
 def test_ways_out_of_safe_and_lazy_text_lead_out() -> None:
@@ -794,12 +815,13 @@ def make_table(model: type[models.Model]) -> None:
 # Properties.
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=5)
+offsets = st.integers(-86_399, 86_399).map(lambda seconds: timedelta(seconds=seconds))
 zones = st.one_of(
     st.none(),
     st.just(UTC),
     st.timezones(),
-    st.builds(timezone, st.timedeltas(timedelta(hours=-23), timedelta(hours=23))),
-    st.builds(timezone, st.timedeltas(timedelta(hours=-23), timedelta(hours=23)), texts),
+    st.builds(timezone, offsets),
+    st.builds(timezone, offsets, texts),
 )
 hashables = st.one_of(
     st.none(),

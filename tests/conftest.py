@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connections
+
+from steady_queue import queries
+from steady_queue.connections import connection_parameters
+
+PATIENCE = 30.0
+"""Seconds after which a test gives up waiting for an event. No test passes because time went by."""
+
+
+def connect(**more: Any) -> psycopg.Connection[Any]:
+    """A connection of the test's own to the test database, outside Django."""
+    return psycopg.connect(**connection_parameters(), **more)
+
+
+@pytest.fixture
+def other(transactional_db: None) -> Iterator[Callable[..., psycopg.Connection[Any]]]:
+    """Makes connections, each a session of its own."""
+    opened: list[psycopg.Connection[Any]] = []
+
+    def make(**more: Any) -> psycopg.Connection[Any]:
+        opened.append(connect(**more))
+        return opened[-1]
+
+    yield make
+    for connection in opened:
+        connection.close()
+
+
+@pytest.fixture
+def sql(db: None) -> Callable[..., list[tuple[Any, ...]]]:
+    """Runs a statement in the test's transaction; its rows."""
+
+    def run(statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        with connections["default"].cursor() as cursor:
+            cursor.execute(statement, arguments or None)
+            return cursor.fetchall() if cursor.description else []
+
+    return run
+
+
+@pytest.fixture
+def queue(sql: Callable[..., list[tuple[Any, ...]]]) -> Queue:
+    return Queue(sql)
+
+
+class Queue:
+    """The SQL functions as a test calls them, in whatever session ``run`` uses."""
+
+    def __init__(self, run: Callable[..., list[tuple[Any, ...]]]) -> None:
+        self.run = run
+
+    def enqueue(self, task: str = "t", queue: str = "default", priority: int = 0, **more: Any) -> int:
+        names = "".join(f", {name} => %s" for name in more)
+        [(job,)] = self.run(
+            f"select steady_queue_enqueue(%s, queue => %s, priority => %s{names})",
+            task, queue, priority, *more.values(),
+        )
+        return job
+
+    def enqueue_limited(
+        self, key: str, to: int = 1, queue: str = "default", priority: int = 0,
+        conflict: str = "block", duration: str = "3 minutes", count: int = 1,
+    ) -> list[int]:
+        rows = self.run(
+            """select id from steady_queue_enqueue_jobs('default', array_fill('t'::text, array[%s]),
+              array_fill(%s::text, array[%s]), array_fill(%s::smallint, array[%s]),
+              array_fill('{"args":[],"kwargs":{}}'::json, array[%s]), null,
+              array_fill(%s::text, array[%s]), array_fill(%s, array[%s]),
+              array_fill(%s::interval, array[%s]), array_fill(%s::text, array[%s]))""",
+            count, queue, count, priority, count, count, key, count, to, count, duration, count,
+            conflict, count,
+        )
+        return [job for (job,) in rows]
+
+    def process(self, kind: str = "worker") -> int:
+        [(number,)] = self.run(
+            "select steady_queue_register_process(%s, 'test', null, 'host', 1)", kind
+        )
+        return number
+
+    def claim(self, process: int, *queues: str, count: int = 10) -> dict[int, int]:
+        """Job to claim number, in order."""
+        rows = self.run(
+            "select job, claim from steady_queue_claim_jobs(%s, %s::text[], %s)",
+            process, list(queues or ["*"]), count,
+        )
+        return dict(rows)
+
+    def finish(self, claimed: dict[int, int], error: str | None = None, **more: Any) -> dict[int, str]:
+        """The refused jobs, and why."""
+        count = len(claimed)
+        names = "".join(f", {name} => %s" for name in more)
+        rows = self.run(
+            "select * from steady_queue_finish_jobs(%s::bigint[], %s::bigint[], %s::float8[], "
+            f"%s::float8[], %s::json[]{names})",
+            list(claimed), list(claimed.values()), [0.0] * count, [0.1] * count, [error] * count,
+            *more.values(),
+        )
+        return dict(rows)
+
+    def finish_limited(self, claimed: dict[int, int], *keys: str) -> dict[int, str]:
+        return self.finish(claimed, p_limit_keys=list(keys))
+
+    def states(self, *jobs: int) -> list[str]:
+        rows = dict(self.run("select id, state from steady_queue_all_jobs"))
+        return [rows[job] for job in jobs]
+
+    def state(self, job: int) -> str:
+        return self.states(job)[0]
+
+
+@pytest.fixture
+def lanes(sql: Callable[..., list[tuple[Any, ...]]]) -> Callable[..., None]:
+    """Makes the lanes of some queues at priority 0."""
+
+    def make(*names: str) -> None:
+        queries.ensure_lanes(connections["default"].cursor().execute, [(name, 0) for name in names])
+
+    return make

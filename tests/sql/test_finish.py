@@ -1,0 +1,110 @@
+import json
+
+import pytest
+
+ERROR = json.dumps({"exception_class": "builtins.ValueError", "message": "boom", "traceback": "..."})
+
+
+@pytest.fixture
+def worker(queue):
+    return queue.process()
+
+
+def test_a_job_that_succeeded_is_successful(queue, worker):
+    job = queue.enqueue()
+    assert queue.finish(queue.claim(worker)) == {}
+    assert queue.state(job) == "successful"
+
+
+def test_a_job_that_raised_is_failed_and_keeps_its_error(queue, worker, sql):
+    job = queue.enqueue()
+    queue.finish(queue.claim(worker), error=ERROR)
+    assert queue.state(job) == "failed"
+    assert sql("select id, exception_class, message, attempt from steady_queue_failed_jobs") == [
+        (job, "builtins.ValueError", "boom", 1)
+    ]
+
+
+def test_a_job_to_be_retried_is_scheduled_with_its_attempts_counted(queue, worker, sql):
+    job = queue.enqueue()
+    queue.finish(queue.claim(worker), error=json.dumps({**json.loads(ERROR), "retry_in": 3600}))
+    assert queue.state(job) == "scheduled"
+    assert sql("select attempt, run_after > now() from steady_queue_scheduled") == [(1, True)]
+    assert sql("select count(*) from steady_queue_errors") == [(1,)]
+
+
+def test_a_stale_claim_changes_nothing_and_is_told(queue, worker):
+    job = queue.enqueue()
+    [claim] = queue.claim(worker).values()
+    assert queue.finish({job: claim - 1}) == {job: "stale"}
+    assert queue.state(job) == "running"
+
+
+def test_finishing_twice_is_stale_the_second_time(queue, worker):
+    queue.enqueue()
+    claimed = queue.claim(worker)
+    queue.finish(claimed)
+    assert set(queue.finish(claimed).values()) == {"stale"}
+
+
+def test_a_worker_declared_dead_cannot_finish_what_another_got(queue, worker, sql):
+    job = queue.enqueue()
+    zombies = queue.claim(worker)
+    sql("select steady_queue_recover_jobs(%s, '{}', '', '')", worker)
+    another = queue.process()
+    theirs = queue.claim(another)
+    assert queue.finish(zombies, error=ERROR) == {job: "stale"}
+    assert queue.state(job) == "running"
+    assert queue.finish(theirs) == {}
+    assert queue.state(job) == "successful"
+
+
+def test_one_stale_job_does_not_keep_the_others_from_ending(queue, worker):
+    jobs = [queue.enqueue() for _ in range(3)]
+    claimed = queue.claim(worker)
+    claimed[jobs[1]] += 1000
+    assert queue.finish(claimed) == {jobs[1]: "stale"}
+    assert queue.states(*jobs) == ["successful", "running", "successful"]
+
+
+def test_without_history_what_succeeded_leaves_nothing_and_what_failed_stays(queue, worker, sql):
+    queue.enqueue()
+    queue.finish(queue.claim(worker), p_keep=False)
+    assert sql("select count(*) from steady_queue_jobs") == [(0,)]
+    failed = queue.enqueue()
+    queue.finish(queue.claim(worker), error=ERROR, p_keep=False)
+    assert queue.state(failed) == "failed"
+
+
+def test_moments_are_counted_from_the_claim_on_the_databases_clock(queue, worker, sql):
+    queue.enqueue()
+    queue.finish(queue.claim(worker))
+    [(waited, ran)] = sql(
+        "select extract(epoch from started_at - claimed_at), extract(epoch from finished_at - started_at) "
+        "from steady_queue_outcomes"
+    )
+    assert (float(waited), float(ran)) == (0.0, 0.1)
+
+
+def test_a_released_job_is_ready_again_with_nothing_charged(queue, worker, sql):
+    job = queue.enqueue()
+    [(_, claim)] = queue.claim(worker).items()
+    assert sql("select * from steady_queue_release_jobs(array[%s], array[%s])", job, claim) == []
+    assert sql("select job, attempt, lost_starts from steady_queue_ready") == [(job, 0, 0)]
+
+
+def test_a_stale_release_changes_nothing_and_is_told(queue, worker, sql):
+    job = queue.enqueue()
+    queue.claim(worker)
+    assert sql("select * from steady_queue_release_jobs(array[%s], array[0])", job) == [(job,)]
+    assert queue.state(job) == "running"
+
+
+def test_finishing_reads_no_table_from_end_to_end(queue, worker, sql):
+    for _ in range(3):
+        queue.enqueue()
+    claimed = queue.claim(worker)
+    read = "select seq_scan from pg_stat_xact_user_tables where relname = 'steady_queue_running'"
+    before = sql(read)
+    queue.finish(claimed)
+    assert sql(read) == before

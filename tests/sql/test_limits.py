@@ -1,0 +1,199 @@
+import pytest
+
+from steady_queue import queries
+
+
+@pytest.fixture
+def worker(queue):
+    return queue.process()
+
+
+
+def test_no_more_run_at_once_than_the_limit(queue, worker):
+    jobs = queue.enqueue_limited("k", to=2, count=5)
+    assert list(queue.claim(worker)) == jobs[:2]
+    assert queue.states(*jobs) == ["running"] * 2 + ["blocked"] * 3
+    assert queue.claim(worker) == {}
+
+
+def test_keys_do_not_hold_each_other_up(queue, worker):
+    [one], [two] = queue.enqueue_limited("a"), queue.enqueue_limited("b")
+    assert list(queue.claim(worker)) == [one, two]
+
+
+def test_a_batch_is_filled_from_behind_the_blocked(queue, worker):
+    [first, *_] = queue.enqueue_limited("k", count=20)
+    free = queue.enqueue()
+    assert list(queue.claim(worker, count=2)) == [first, free]
+
+
+def test_a_freed_slot_goes_to_the_next_at_once(queue, worker):
+    first, second, third = queue.enqueue_limited("k", count=3)
+    claimed = queue.claim(worker)
+    assert queue.finish_limited(claimed, "k") == {}
+    assert queue.states(first, second, third) == ["successful", "ready", "blocked"]
+    assert list(queue.claim(worker)) == [second]
+
+
+def test_the_slot_goes_to_the_highest_priority_then_the_oldest(queue, worker):
+    queue.enqueue_limited("k")
+    running = queue.claim(worker)
+    [old] = queue.enqueue_limited("k")
+    [new] = queue.enqueue_limited("k")
+    [urgent] = queue.enqueue_limited("k", priority=9)
+    queue.claim(worker)
+    order = []
+    while running:
+        queue.finish_limited(running, "k")
+        running = queue.claim(worker)
+        order += running
+    assert order == [urgent, old, new]
+
+
+def test_a_job_that_was_handed_a_slot_is_served_before_its_queue(queue, worker):
+    _, second = queue.enqueue_limited("k", count=2)
+    claimed = queue.claim(worker)
+    plain = queue.enqueue()
+    queue.finish_limited(claimed, "k")
+    assert list(queue.claim(worker)) == [second, plain]
+
+
+def test_slots_of_paused_queues_go_to_others(queue, worker, sql):
+    queue.enqueue_limited("k")
+    claimed = queue.claim(worker)
+    queue.enqueue_limited("k", queue="mail")
+    queue.claim(worker)
+    [other] = queue.enqueue_limited("k")
+    queue.claim(worker)
+    sql("select steady_queue_pause_queue('mail')")
+    queue.finish_limited(claimed, "k")
+    assert list(queue.claim(worker)) == [other]
+
+
+def test_who_asked_to_be_discarded_does_not_wait(queue, worker):
+    queue.enqueue_limited("k")
+    queue.claim(worker)
+    [spare] = queue.enqueue_limited("k", conflict="discard")
+    assert queue.claim(worker) == {}
+    assert queue.state(spare) == "discarded"
+
+
+def test_a_raised_limit_lets_later_jobs_in_and_a_lowered_one_drains(queue, worker):
+    queue.enqueue_limited("k", to=3, count=3)
+    running = queue.claim(worker)
+    [late] = queue.enqueue_limited("k", to=1)
+    assert queue.claim(worker) == {}
+    jobs = list(running.items())
+    queue.finish_limited(dict(jobs[:2]), "k")
+    assert queue.state(late) == "blocked"
+    queue.finish_limited(dict(jobs[2:]), "k")
+    assert list(queue.claim(worker)) == [late]
+
+
+def test_a_holder_past_its_duration_no_longer_counts(queue, worker, sql):
+    first, second = queue.enqueue_limited("k", count=2)
+    queue.claim(worker)
+    sql("update steady_queue_running set holds_until = clock_timestamp()")
+    sql("select steady_queue_maintain_limits()")
+    assert list(queue.claim(worker)) == [second]
+    assert queue.states(first, second) == ["running", "running"]
+
+
+@pytest.mark.parametrize("table", ["running", "jobs"])
+def test_a_delete_typed_by_a_person_leaks_no_slot(queue, worker, sql, table):
+    first, second = queue.enqueue_limited("k", count=2)
+    queue.claim(worker)
+    sql("delete from steady_queue_running where job = %s", first)
+    if table == "jobs":
+        sql("delete from steady_queue_jobs where id = %s", first)
+    sql("select steady_queue_maintain_limits()")
+    assert list(queue.claim(worker)) == [second]
+
+
+def test_a_recovered_holder_gives_its_slot_to_the_next(queue, worker, sql):
+    first, second = queue.enqueue_limited("k", count=2)
+    queue.claim(worker)
+    sql("select steady_queue_recover_jobs(%s, '{}', '', '')", worker)
+    another = queue.process()
+    assert list(queue.claim(another)) == [second]
+    assert queue.state(first) == "blocked"
+
+
+def test_keys_that_nobody_uses_are_forgotten(queue, worker, sql):
+    queue.enqueue_limited("k")
+    queue.finish_limited(queue.claim(worker), "k")
+    sql("select steady_queue_maintain_limits()")
+    assert sql("select count(*) from steady_queue_semaphores") == [(0,)]
+
+
+class TestRaces:
+    """Each with two real sessions."""
+
+    @pytest.fixture(autouse=True)
+    def _sessions(self, other, queue, lanes):
+        lanes("default")
+        self.other, self.queue = other, queue
+        self.worker = queue.process()
+        # The key's semaphore is there: its first use is a race of its own.
+        queue.enqueue_limited("k")
+        queue.finish_limited(queue.claim(self.worker), "k")
+
+    def claim(self, session):
+        rows = session.execute(
+            "select job, claim from steady_queue_claim_jobs(%s, '{*}', 10)", (self.worker,)
+        )
+        return dict(rows.fetchall())
+
+    def finish(self, session, claimed):
+        rows = session.execute(
+            queries.FINISH_JOBS,
+            (list(claimed), list(claimed.values()), [0.0], [0.0], None, ["k"], True),
+        )
+        return dict(rows.fetchall())
+
+    def test_two_claims_of_one_key_admit_one(self):
+        self.queue.enqueue_limited("k", count=2)
+        first, second = self.other(), self.other()
+        second.execute("set local lock_timeout = '1s'")
+        claimed = [self.claim(first), self.claim(second)]
+        first.commit()
+        second.commit()
+        assert [len(jobs) for jobs in claimed] == [1, 0]
+
+    def test_two_claims_of_a_key_never_seen_admit_one(self):
+        self.queue.enqueue_limited("new", count=2)
+        first, second = self.other(), self.other()
+        second.execute("set local lock_timeout = '1s'")
+        claimed = [self.claim(first), self.claim(second)]
+        first.commit()
+        second.commit()
+        assert [len(jobs) for jobs in claimed] == [1, 0]
+
+    def test_blocking_against_finishing_leaves_nobody_behind(self):
+        holder, waiter = self.queue.enqueue_limited("k", count=2)
+        running = self.queue.claim(self.worker, count=1)
+        claimer, finisher = self.other(), self.other()
+        # The claimer parks the waiter and is still open when the holder's end is handed in.
+        assert self.claim(claimer) == {}
+        finisher.execute("set local lock_timeout = '1s'")
+        assert self.finish(finisher, running) == {holder: "busy"}
+        claimer.commit()
+        finisher.commit()
+        assert self.finish(finisher, running) == {}
+        finisher.commit()
+        assert list(self.claim(claimer)) == [waiter]
+
+    def test_a_person_who_holds_the_key_holds_nobody_else_up(self):
+        [limited] = self.queue.enqueue_limited("k")
+        free = self.queue.enqueue()
+        running = self.queue.claim(self.worker)
+        person, finisher = self.other(), self.other()
+        person.execute("select * from steady_queue_semaphores for update")
+        finisher.execute("set local lock_timeout = '1s'")
+        rows = finisher.execute(
+            queries.FINISH_JOBS,
+            (list(running), list(running.values()), [0.0] * 2, [0.0] * 2, None, ["k"], True),
+        )
+        assert dict(rows.fetchall()) == {limited: "busy"}
+        finisher.commit()
+        assert self.queue.states(limited, free) == ["running", "successful"]

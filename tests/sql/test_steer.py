@@ -1,0 +1,57 @@
+import pytest
+
+ERROR = '{"exception_class": "E", "message": "m", "traceback": "t"}'
+
+
+@pytest.fixture
+def worker(queue):
+    return queue.process()
+
+
+def test_a_failed_job_can_be_retried_with_its_count_anew_and_its_errors_kept(queue, worker, sql):
+    job = queue.enqueue()
+    queue.finish(queue.claim(worker), error=ERROR)
+    assert sql("select steady_queue_retry_jobs(array[%s])", job) == [(1,)]
+    assert sql("select job, attempt from steady_queue_ready") == [(job, 0)]
+    assert sql("select count(*) from steady_queue_errors") == [(1,)]
+
+
+def test_only_failed_and_discarded_jobs_are_retried(queue, worker, sql):
+    done = queue.enqueue()
+    queue.finish(queue.claim(worker))
+    running = queue.enqueue()
+    queue.claim(worker)
+    ready = queue.enqueue()
+    assert sql("select steady_queue_retry_jobs(array[%s, %s, %s])", done, running, ready) == [(0,)]
+    assert queue.states(done, running, ready) == ["successful", "running", "ready"]
+
+
+def test_a_waiting_job_can_be_discarded_and_never_runs(queue, worker, sql):
+    ready = queue.enqueue()
+    later = queue.enqueue(run_after="2999-01-01")
+    assert sql("select steady_queue_discard_jobs(array[%s, %s])", ready, later) == [(2,)]
+    assert queue.states(ready, later) == ["discarded", "discarded"]
+    assert queue.claim(worker) == {}
+
+
+def test_a_running_job_is_not_discarded(queue, worker, sql):
+    job = queue.enqueue()
+    queue.claim(worker)
+    assert sql("select steady_queue_discard_jobs(array[%s])", job) == [(0,)]
+    assert queue.state(job) == "running"
+
+
+def test_discarding_against_a_claim_ends_the_job_once(other, queue):
+    worker = queue.process()
+    job = queue.enqueue()
+    claimer, person = other(), other()
+    claimer.execute("select * from steady_queue_claim_jobs(%s, '{*}', 5)", (worker,))
+    claimer.commit()
+    assert person.execute("select steady_queue_discard_jobs(array[%s])", (job,)).fetchone() == (0,)
+
+
+def test_pausing_and_resuming_tell_whether_they_changed_anything(sql):
+    assert sql("select steady_queue_pause_queue('q')") == [(True,)]
+    assert sql("select steady_queue_pause_queue('q')") == [(False,)]
+    assert sql("select steady_queue_resume_queue('q')") == [(True,)]
+    assert sql("select steady_queue_resume_queue('q')") == [(False,)]

@@ -1,0 +1,85 @@
+def test_the_queues_view_counts_each_state(queue, sql):
+    worker = queue.process()
+    queue.enqueue_limited("k", queue="mail", count=3)
+    queue.claim(worker)
+    queue.enqueue(queue="mail")
+    queue.enqueue(queue="mail", run_after="2999-01-01")
+    sql("select steady_queue_pause_queue('mail')")
+    [row] = sql(
+        "select queue, ready, scheduled, blocked, running, paused, oldest_wait is not null "
+        "from steady_queue_queues where queue = 'mail'"
+    )
+    assert row == ("mail", 1, 1, 2, 1, True, True)
+
+
+def test_a_queue_never_claimed_from_is_in_the_queues_view(queue, sql):
+    queue.enqueue(queue="new")
+    queue.enqueue(queue="later", run_after="2999-01-01")
+    read = "select queue, ready, scheduled from steady_queue_queues where queue in ('new', 'later')"
+    assert sorted(sql(read)) == [("later", 0, 1), ("new", 1, 0)]
+
+
+def test_every_job_is_in_exactly_one_state(queue, sql):
+    worker = queue.process()
+    jobs = [queue.enqueue(), *queue.enqueue_limited("k", count=2), queue.enqueue(run_after="2999-01-01")]
+    queue.claim(worker)
+    queue.enqueue()
+    rows = sql("select id, count(*) from steady_queue_all_jobs group by id")
+    assert {count for _, count in rows} == {1}
+    assert {job for job, _ in rows} >= set(jobs)
+
+
+def test_the_running_view_names_the_process(queue, sql):
+    job = queue.enqueue()
+    queue.claim(queue.process())
+    assert sql("select id, process, host, attempt from steady_queue_running_jobs") == [
+        (job, "test", "host", 1)
+    ]
+
+
+def test_the_due_view_lists_what_is_due_next_first(queue, sql):
+    last, first = queue.enqueue(run_after="2999-01-02"), queue.enqueue(run_after="2999-01-01")
+    assert [i for (i,) in sql("select id from steady_queue_due_jobs")] == [first, last]
+
+
+def test_the_limits_view_says_who_waits_for_a_key(queue, sql):
+    queue.enqueue_limited("k", to=2, count=5)
+    queue.claim(queue.process())
+    assert sql("select limit_key, held, blocked from steady_queue_limits") == [("k", 2, 3)]
+
+
+def test_the_process_view_says_how_long_each_was_silent_and_what_it_holds(queue, sql):
+    queue.enqueue()
+    queue.claim(queue.process())
+    [(name, running, silent)] = sql(
+        "select name, running, silent_for < interval '1 minute' from steady_queue_alive_processes"
+    )
+    assert (name, running, silent) == ("test", 1, True)
+
+
+def test_everything_that_psql_lists_has_a_comment(sql):
+    missing = sql(
+        """
+        select c.relname from pg_class c
+        where c.relnamespace = current_schema()::regnamespace and c.relname like 'steady_queue_%'
+          and c.relkind in ('r', 'v', 'S') and obj_description(c.oid, 'pg_class') is null
+          and not exists (select from pg_depend d where d.objid = c.oid and d.deptype = 'i')
+        union all
+        select p.proname from pg_proc p
+        where p.pronamespace = current_schema()::regnamespace and p.proname like 'steady_queue_%'
+          and obj_description(p.oid, 'pg_proc') is null
+        """
+    )
+    assert missing == []
+
+
+def test_every_function_has_a_fixed_search_path_or_a_body_bound_at_creation(sql):
+    loose = sql(
+        """
+        select p.proname from pg_proc p
+        where p.pronamespace = current_schema()::regnamespace and p.proname like 'steady_queue_%'
+          and p.prosqlbody is null
+          and not coalesce(p.proconfig @> array['search_path=' || current_schema() || ', pg_temp'], false)
+        """
+    )
+    assert loose == []
