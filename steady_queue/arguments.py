@@ -13,13 +13,12 @@ exceptions: a tzinfo other than ZoneInfo and timezone comes back as a timezone o
 and a lazy object around a model instance, such as `request.user`, comes back as that instance.
 
 A row names no code to run: a model must be installed, and an enum must be an `enum.Enum` of a
-module that is already imported or belongs to an installed app.
+module that is already imported: nothing that a row names is ever imported.
 
 To support another type, add a row to `_CODECS`.
 """
 
 import base64
-import importlib
 import json
 import math
 import re
@@ -550,19 +549,8 @@ def _enum(module: str, qualname: str) -> type[Enum] | None:
 
 
 def _module(name: str) -> ModuleType | None:
-    # A program's entry point is another module in each process, and importing one runs it.
-    if "__main__" in name.split("."):
-        return None
-    if name not in sys.modules and _is_in_installed_app(name):
-        try:
-            importlib.import_module(name)
-        except (Exception, SystemExit) as error:
-            raise _Refusal(f"module {name} cannot be imported") from error
-    return sys.modules.get(name)
-
-
-def _is_in_installed_app(name: str) -> bool:
-    return any(f"{name}.".startswith(f"{app.name}.") for app in apps.get_app_configs())
+    # A program's entry point is another module in each process.
+    return None if "__main__" in name.split(".") else sys.modules.get(name)
 
 
 def _only_part(_parts: Sequence[Any]) -> Iterable[object]:

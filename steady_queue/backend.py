@@ -18,11 +18,12 @@ from steady_queue.arguments import Arguments
 from steady_queue.concurrency import limit_duration, limit_key
 from steady_queue.task import SteadyQueueTask
 
+type Result = TaskResult[Any, Any]
 type Call = tuple[SteadyQueueTask, Sequence[Any], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SteadyQueueResult(TaskResult):
+class SteadyQueueResult(TaskResult):  # type: ignore[type-arg, misc]
     """Django's TaskResult, whose arguments may be more than JSON."""
 
     def __post_init__(self) -> None:
@@ -38,16 +39,14 @@ class SteadyQueueBackend(BaseTaskBackend):
     supports_get_result = False
     supports_priority = True
 
-    def validate_task(self, task: Task) -> None:
+    def validate_task(self, task: Task[Any, Any]) -> None:
         """Raises InvalidTask for what cannot be enqueued."""
         super().validate_task(task)
         name = task.queue_name
         if not isinstance(name, str) or not 0 < len(name) <= 300 or "\x00" in name:
             raise InvalidTask(f"expected a queue name of 1 to 300 characters, got {name!r:.400}")
 
-    def enqueue(
-        self, task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> TaskResult:
+    def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Result:
         """Enqueue one task, in the transaction that is open on the queue's database, if one is.
 
         Raises InvalidTask, and SerializationError for arguments that cannot be kept exactly;
@@ -55,7 +54,7 @@ class SteadyQueueBackend(BaseTaskBackend):
         """
         return self.enqueue_all([(task, args, kwargs)])[0]
 
-    def enqueue_all(self, calls: Iterable[Call]) -> list[TaskResult]:
+    def enqueue_all(self, calls: Iterable[Call]) -> list[Result]:
         """Enqueue many tasks, given as (task, args, kwargs), in one statement.
 
         Returns their results in order. All of them are enqueued or, when one is refused, none.
@@ -66,7 +65,7 @@ class SteadyQueueBackend(BaseTaskBackend):
         for task in {id(task): task for task, _, _ in calls}.values():
             self.validate_task(task)
         jobs = [_as_job(*call) for call in calls]
-        results = [self._result(*call) for call in calls]
+        results: list[Result] = [self._result(*call) for call in calls]
         stored = queries.enqueue_jobs(steady_queue.database, self.alias, jobs)
         for result, (job, enqueued_at) in zip(results, stored, strict=True):
             object.__setattr__(result, "id", str(job))
@@ -75,9 +74,7 @@ class SteadyQueueBackend(BaseTaskBackend):
             task_enqueued.send_robust(type(self), task_result=result)
         return results
 
-    async def aenqueue(
-        self, task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> NoReturn:
+    async def aenqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NoReturn:
         """Not supported: an async caller has no transaction that enqueueing could be part of."""
         raise NotImplementedError(
             "steady_queue does not enqueue from async code, where no transaction can be open; "

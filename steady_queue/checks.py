@@ -48,7 +48,7 @@ def check_database(databases: Iterable[str] | None = None, **kwargs: Any) -> lis
         connections[alias].ensure_connection()
     except OperationalError:
         return []
-    version = connections[alias].pg_version
+    version = connections[alias].pg_version  # type: ignore[attr-defined]
     if version >= OLDEST_SERVER:
         return []
     return [

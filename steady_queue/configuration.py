@@ -84,10 +84,6 @@ class Options:
     skip_recurring: bool = False
 
     def __post_init__(self) -> None:
-        if self.workers is None:
-            self.workers = [Worker()]
-        if self.dispatchers is None:
-            self.dispatchers = [Dispatcher()]
         self.workers = [_build(Worker, worker, "workers") for worker in self.workers]
         self.dispatchers = [_build(Dispatcher, item, "dispatchers") for item in self.dispatchers]
 
@@ -109,6 +105,9 @@ def _build[T](kind: type[T], value: Any, path: str) -> T:
     return kind(**value)
 
 
+_Options = Options
+
+
 class Configuration:
     """The names that a settings file uses: ``Configuration.Options(workers=[...])``."""
 
@@ -118,7 +117,7 @@ class Configuration:
     RecurringTask = RecurringTask
 
     @staticmethod
-    def from_settings() -> Options:
+    def from_settings() -> _Options:
         """What ``settings.STEADY_QUEUE`` says, or the defaults.
 
         Raises ImproperlyConfigured, with the path of the option.

@@ -50,7 +50,7 @@ class ClaimedJob(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a job ended. Spans in seconds; ``error`` is JSON, as steady_queue_finish_jobs takes it."""
+    """How a job ended. Spans in seconds; ``error`` is JSON for steady_queue_finish_jobs."""
 
     job: int
     claim: int
@@ -74,7 +74,8 @@ def enqueue_jobs(database: str, backend: str, jobs: Sequence[NewJob]) -> list[tu
     columns[4:] = [column if any(column) else None for column in columns[4:]]
     with connections[database].cursor() as cursor:
         cursor.execute(ENQUEUE_JOBS, (backend, *columns))
-        return cursor.fetchall()
+        rows: list[tuple[int, datetime]] = cursor.fetchall()
+        return rows
 
 
 def ensure_lanes(execute: Callable[..., Any], lanes: Collection[tuple[str, int]]) -> None:

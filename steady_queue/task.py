@@ -21,7 +21,7 @@ class UnknownTaskClassError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SteadyQueueTask(Task):
+class SteadyQueueTask(Task):  # type: ignore[type-arg]
     """A task of this backend: Django's, with a concurrency limit and relative times."""
 
     concurrency_key: str | Callable[..., str] | None = None
@@ -44,7 +44,7 @@ class SteadyQueueTask(Task):
         backend: str | None = None,
     ) -> Self:
         """A copy with other defaults. ``run_after`` is a moment, or a span counted from now."""
-        changes = {
+        changes: dict[str, Any] = {
             "priority": priority,
             "queue_name": queue_name,
             "run_after": _moment(run_after),

@@ -16,7 +16,7 @@ PATIENCE = 30.0
 
 def connect(**more: Any) -> psycopg.Connection[Any]:
     """A connection of the test's own to the test database, outside Django."""
-    return psycopg.connect(**connection_parameters(), **more)
+    return psycopg.connect(**{**connection_parameters(), "application_name": "test", **more})
 
 
 @pytest.fixture
@@ -56,17 +56,28 @@ class Queue:
     def __init__(self, run: Callable[..., list[tuple[Any, ...]]]) -> None:
         self.run = run
 
-    def enqueue(self, task: str = "t", queue: str = "default", priority: int = 0, **more: Any) -> int:
+    def enqueue(
+        self, task: str = "t", queue: str = "default", priority: int = 0, **more: Any
+    ) -> int:
         names = "".join(f", {name} => %s" for name in more)
         [(job,)] = self.run(
             f"select steady_queue_enqueue(%s, queue => %s, priority => %s{names})",
-            task, queue, priority, *more.values(),
+            task,
+            queue,
+            priority,
+            *more.values(),
         )
         return job
 
     def enqueue_limited(
-        self, key: str, to: int = 1, queue: str = "default", priority: int = 0,
-        conflict: str = "block", duration: str = "3 minutes", count: int = 1,
+        self,
+        key: str,
+        to: int = 1,
+        queue: str = "default",
+        priority: int = 0,
+        conflict: str = "block",
+        duration: str = "3 minutes",
+        count: int = 1,
     ) -> list[int]:
         rows = self.run(
             """select id from steady_queue_enqueue_jobs('default', array_fill('t'::text, array[%s]),
@@ -74,8 +85,20 @@ class Queue:
               array_fill('{"args":[],"kwargs":{}}'::json, array[%s]), null,
               array_fill(%s::text, array[%s]), array_fill(%s, array[%s]),
               array_fill(%s::interval, array[%s]), array_fill(%s::text, array[%s]))""",
-            count, queue, count, priority, count, count, key, count, to, count, duration, count,
-            conflict, count,
+            count,
+            queue,
+            count,
+            priority,
+            count,
+            count,
+            key,
+            count,
+            to,
+            count,
+            duration,
+            count,
+            conflict,
+            count,
         )
         return [job for (job,) in rows]
 
@@ -89,18 +112,26 @@ class Queue:
         """Job to claim number, in order."""
         rows = self.run(
             "select job, claim from steady_queue_claim_jobs(%s, %s::text[], %s)",
-            process, list(queues or ["*"]), count,
+            process,
+            list(queues or ["*"]),
+            count,
         )
         return dict(rows)
 
-    def finish(self, claimed: dict[int, int], error: str | None = None, **more: Any) -> dict[int, str]:
+    def finish(
+        self, claimed: dict[int, int], error: str | None = None, **more: Any
+    ) -> dict[int, str]:
         """The refused jobs, and why."""
         count = len(claimed)
         names = "".join(f", {name} => %s" for name in more)
         rows = self.run(
             "select * from steady_queue_finish_jobs(%s::bigint[], %s::bigint[], %s::float8[], "
             f"%s::float8[], %s::json[]{names})",
-            list(claimed), list(claimed.values()), [0.0] * count, [0.1] * count, [error] * count,
+            list(claimed),
+            list(claimed.values()),
+            [0.0] * count,
+            [0.1] * count,
+            [error] * count,
             *more.values(),
         )
         return dict(rows)

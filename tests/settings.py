@@ -1,5 +1,6 @@
 """Settings of the test suite: a real PostgreSQL, embedded unless TEST_DATABASE_URL names one."""
 
+import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -69,3 +70,10 @@ for setting, seconds in (
 ):
     if seconds:
         setattr(steady_queue, setting, timedelta(seconds=float(seconds)))
+
+if options := os.environ.get("TEST_STEADY_QUEUE"):
+    STEADY_QUEUE = json.loads(options)
+    for process in STEADY_QUEUE["workers"] + STEADY_QUEUE["dispatchers"]:
+        process["polling_interval"] = timedelta(seconds=process.pop("polling_seconds", 3600))
+
+steady_queue.supervisor_pidfile = os.environ.get("TEST_PIDFILE")

@@ -41,9 +41,9 @@ class JobAdmin(ReadOnlyAdmin):
     actions = ("retry", "discard")
     readonly_fields = ("errors_with_tracebacks",)
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         fields = [f.name for f in JobState._meta.fields] + ["errors_with_tracebacks"]
-        if not request.user.has_perm("steady_queue.view_arguments"):  # type: ignore[union-attr]
+        if not request.user.has_perm("steady_queue.view_arguments"):
             fields.remove("arguments")
         return fields
 
@@ -60,10 +60,10 @@ class JobAdmin(ReadOnlyAdmin):
         )
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("steady_queue.retry_jobs")  # type: ignore[union-attr]
+        return request.user.has_perm("steady_queue.retry_jobs")
 
     def has_discard_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("steady_queue.discard_jobs")  # type: ignore[union-attr]
+        return request.user.has_perm("steady_queue.discard_jobs")
 
     @admin.action(permissions=["retry"], description="Retry failed jobs")
     def retry(self, request: HttpRequest, queryset: QuerySet[JobState]) -> None:
@@ -87,7 +87,7 @@ class QueueAdmin(ReadOnlyAdmin):
     actions = ("pause", "resume")
 
     def has_pause_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("steady_queue.pause_queues")  # type: ignore[union-attr]
+        return request.user.has_perm("steady_queue.pause_queues")
 
     @admin.action(permissions=["pause"], description="Pause queues")
     def pause(self, request: HttpRequest, queryset: QuerySet[Queue]) -> None:

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import ClassVar
 
 import psycopg
+from django.dispatch import Signal
 
 from steady_queue import signals
 from steady_queue.connections import Database
@@ -142,7 +143,7 @@ class Loop:
             self.quit()
         self.stop()
 
-    def _tell(self, sent: signals.Signal, **more: object) -> None:
+    def _tell(self, sent: Signal, **more: object) -> None:
         sent.send_robust(
             Sender,
             kind=self.kind,
@@ -156,7 +157,7 @@ class Loop:
         )
 
 
-def _verb(sent: signals.Signal) -> str:
+def _verb(sent: Signal) -> str:
     names = {
         id(signals.process_started): "started",
         id(signals.process_stopped): "stopped",

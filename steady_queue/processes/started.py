@@ -20,9 +20,9 @@ class StartedJobs:
     @staticmethod
     def file(threads: int) -> BinaryIO:
         """A nameless file for so many threads, to be inherited by the process."""
-        file = tempfile.TemporaryFile()
+        file = tempfile.TemporaryFile()  # noqa: SIM115, the supervisor closes it
         file.truncate(threads * _SLOT.size)
-        return file  # type: ignore[return-value]
+        return file
 
     @classmethod
     def private(cls, threads: int) -> Self:

@@ -42,6 +42,7 @@ class Worker(Loop):
         self.crew = Crew(options.threads, str(self.process_id), started, self.ring)
         self._since_mark = 0
         self._busy: list[Outcome] = []
+        self._last_try_in = 0.0
 
     def step(self) -> float:
         self.listener.drain()
@@ -81,8 +82,8 @@ class Worker(Loop):
         deadline = time.monotonic() + steady_queue.shutdown_timeout.total_seconds()
         self._release(self.crew.give_back())
         self.stopping = False
-        while self.crew.held and time.monotonic() < deadline:
-            self.wait(self._hand_in_last(deadline - time.monotonic()))
+        while self._hand_in_last() and (patience := deadline - time.monotonic()) > 0:
+            self.wait(min(patience, self._last_try_in))
         return EX_TEMPFAIL if self.crew.held else 0
 
     def _rest_after(self, claimed: int, room: int) -> float:
@@ -103,12 +104,14 @@ class Worker(Loop):
             return 0 if self.crew.hungry() else GATHER
         return STALLED if self.crew.waiting else self.rest.poll()
 
-    def _hand_in_last(self, patience: float) -> float:
+    def _hand_in_last(self) -> bool:
+        """Whether jobs are still held after their outcomes were handed in, or not taken."""
+        self._last_try_in = self.rest.poll()
         try:
             self.hand_in_and_claim(self.crew.finished(), 0)
         except psycopg.Error as error:
-            return min(patience, self.back_off(error))
-        return patience
+            self._last_try_in = self.back_off(error)
+        return self.crew.held > 0
 
     def _release(self, jobs: list[ClaimedJob]) -> None:
         if not jobs:

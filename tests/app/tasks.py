@@ -1,5 +1,11 @@
-"""Tasks of the test suite. Those that run in other processes say what they did in table ``heard``."""
+"""Tasks of the test suite. Where a task ran elsewhere, the table ``heard`` has what it said."""
 
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+import threading
 import time
 
 from django.db import connection
@@ -59,3 +65,60 @@ def one_at_a_time(word="one"):
 @task()
 def only_one(word="only"):
     say(word)
+
+
+class Rude(BaseException):
+    pass
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError("no")
+
+
+@task()
+def poison(kind):
+    say(f"{kind} taken")
+    POISONS[kind]()
+
+
+def raise_(error):
+    def run():
+        raise error
+
+    return run
+
+
+def leave_transaction_open():
+    connection.set_autocommit(False)
+    with connection.cursor() as cursor:
+        cursor.execute("insert into heard (word) values ('never committed')")
+
+
+def recurse():
+    recurse()
+
+
+POISONS = {
+    "exit": lambda: os._exit(7),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "segfault": lambda: ctypes.string_at(0),
+    "sys.exit": lambda: sys.exit(3),
+    "interrupt": raise_(KeyboardInterrupt()),
+    "generator exit": raise_(GeneratorExit()),
+    "cancelled": raise_(asyncio.CancelledError()),
+    "own base exception": raise_(Rude("rude")),
+    "memory": raise_(MemoryError()),
+    "recursion": recurse,
+    "unspeakable": raise_(Unspeakable()),
+    "ten megabytes": raise_(ValueError("x" * 10_000_000)),
+    "nul": raise_(ValueError("a\x00b\ud800c")),
+    "transaction": leave_transaction_open,
+    "closed connection": lambda: connection.connection.close(),
+    "thread": lambda: threading.Thread(target=threading.Event().wait, daemon=True).start(),
+}
+
+
+@task()
+def return_this(kind):
+    return {"big": "x" * 100_000_000, "not json": object()}[kind]

@@ -475,6 +475,12 @@ def test_schedule_that_has_ended_has_no_next_run():
     assert list(cron.between(utc(2024, 6, 1), utc(2030, 1, 1))) == []
 
 
+def test_schedule_that_ends_in_an_overlap_has_its_second_pass():
+    cron = Cron("*/30 2 26 10 * 2025", ZoneInfo("Europe/Berlin"))
+    start = utc(2025, 10, 26)
+    assert cron.upcoming(utc(2025, 1, 1), 9) == [start + 30 * MINUTE * step for step in range(4)]
+
+
 def test_date_that_never_comes_has_no_next_run():
     assert Cron("0 0 30 2 *", ZoneInfo("Europe/Berlin")).next(utc(2025, 1, 1)) is None
 

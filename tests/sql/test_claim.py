@@ -21,7 +21,9 @@ def test_queues_are_served_in_the_order_listed(queue, worker):
     assert list(queue.claim(worker, "a", "b")) == [first, second]
 
 
-def test_with_a_star_queues_of_one_priority_are_served_together_in_order_of_enqueueing(queue, worker, lanes):
+def test_with_a_star_queues_of_one_priority_are_served_together_in_order_of_enqueueing(
+    queue, worker, lanes
+):
     lanes("a", "b")
     jobs = [queue.enqueue(queue=name) for name in "abbaab"]
     assert list(queue.claim(worker, "*")) == jobs
@@ -106,8 +108,9 @@ def test_jobs_of_a_queue_never_seen_get_a_lane_when_claimed(queue, worker, sql):
     job = queue.enqueue(queue="new", priority=7)
     assert sql("select lane from steady_queue_ready") == [(0,)]
     assert list(queue.claim(worker)) == [job]
-    assert sql("select queue, priority, express from steady_queue_lanes where queue = 'new' order by 3") == [
-        ("new", 7, False), ("new", 7, True)]
+    assert sql(
+        "select queue, priority, express from steady_queue_lanes where queue = 'new' order by 3"
+    ) == [("new", 7, False), ("new", 7, True)]
 
 
 def test_lanes_that_are_being_made_elsewhere_are_not_waited_for(other, queue):
@@ -127,7 +130,6 @@ def test_claims_use_the_index_they_were_given(queue, worker, sql):
     before = sql(read)
     queue.claim(worker, count=1)
     assert sql(read) == before
-
 
 
 class TestMarks:

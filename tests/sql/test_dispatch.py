@@ -36,7 +36,10 @@ def test_two_dispatchers_share_the_due_jobs_without_waiting(other, queue, sql):
     make_due(sql, *jobs)
     first, second = other(), other()
     second.execute("set local lock_timeout = '1s'")
-    moved = [s.execute("select moved from steady_queue_dispatch_jobs(2)").fetchone() for s in (first, second)]
+    moved = [
+        s.execute("select moved from steady_queue_dispatch_jobs(2)").fetchone()
+        for s in (first, second)
+    ]
     assert moved == [(2,), (2,)]
 
 
@@ -44,7 +47,11 @@ def test_a_limited_job_is_admitted_only_when_it_is_claimed(queue, sql):
     worker = queue.process()
     first, second = queue.enqueue_limited("k", count=2)
     sql("delete from steady_queue_ready")
-    sql("insert into steady_queue_scheduled (job, run_after) values (%s, now()), (%s, now())", first, second)
+    sql(
+        "insert into steady_queue_scheduled (job, run_after) values (%s, now()), (%s, now())",
+        first,
+        second,
+    )
     sql("select * from steady_queue_dispatch_jobs(10)")
     assert list(queue.claim(worker)) == [first]
     assert queue.state(second) == "blocked"

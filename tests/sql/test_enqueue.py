@@ -116,5 +116,3 @@ def test_a_hostile_schema_earlier_in_the_callers_path_changes_nothing(other):
     caller.execute("select public.steady_queue_enqueue('t')")
     for table in ("hostile.steady_queue_jobs", "pg_temp.steady_queue_ready"):
         assert caller.execute(f"select count(*) from {table}").fetchone() == (0,)
-
-

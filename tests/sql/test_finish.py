@@ -2,7 +2,9 @@ import json
 
 import pytest
 
-ERROR = json.dumps({"exception_class": "builtins.ValueError", "message": "boom", "traceback": "..."})
+ERROR = json.dumps(
+    {"exception_class": "builtins.ValueError", "message": "boom", "traceback": "..."}
+)
 
 
 @pytest.fixture

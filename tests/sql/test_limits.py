@@ -8,7 +8,6 @@ def worker(queue):
     return queue.process()
 
 
-
 def test_no_more_run_at_once_than_the_limit(queue, worker):
     jobs = queue.enqueue_limited("k", to=2, count=5)
     assert list(queue.claim(worker)) == jobs[:2]

@@ -9,7 +9,9 @@ def worker(queue):
 def recover(sql, process, started, most=3):
     return sql(
         "select steady_queue_recover_jobs(%s, %s::bigint[], 'x.ProcessExitError', 'killed', %s)",
-        process, started, most,
+        process,
+        started,
+        most,
     )
 
 
@@ -35,7 +37,9 @@ def test_the_only_job_that_was_started_is_charged(queue, worker, sql):
 
 
 @pytest.mark.parametrize("started", [None, "both"])
-def test_when_several_were_started_each_is_a_suspect_and_none_is_charged(queue, worker, sql, started):
+def test_when_several_were_started_each_is_a_suspect_and_none_is_charged(
+    queue, worker, sql, started
+):
     jobs = [queue.enqueue(), queue.enqueue()]
     queue.claim(worker)
     recover(sql, worker, jobs if started else None)
@@ -73,11 +77,14 @@ class TestSweep:
         self.sql(
             f"update steady_queue_processes set {column} = {column} - %s * interval '1 s' "
             "where id = %s",
-            seconds, process,
+            seconds,
+            process,
         )
 
     def sweep(self):
-        return [p for (p,) in self.sql("select * from steady_queue_sweep(%s, '30 s')", self.sweeper)]
+        return [
+            p for (p,) in self.sql("select * from steady_queue_sweep(%s, '30 s')", self.sweeper)
+        ]
 
     def test_the_jobs_of_a_silent_process_are_put_back(self):
         silent, loud = self.queue.process(), self.queue.process()

@@ -21,7 +21,11 @@ def test_a_queue_never_claimed_from_is_in_the_queues_view(queue, sql):
 
 def test_every_job_is_in_exactly_one_state(queue, sql):
     worker = queue.process()
-    jobs = [queue.enqueue(), *queue.enqueue_limited("k", count=2), queue.enqueue(run_after="2999-01-01")]
+    jobs = [
+        queue.enqueue(),
+        *queue.enqueue_limited("k", count=2),
+        queue.enqueue(run_after="2999-01-01"),
+    ]
     queue.claim(worker)
     queue.enqueue()
     rows = sql("select id, count(*) from steady_queue_all_jobs group by id")

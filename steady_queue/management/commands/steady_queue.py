@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
 
 import steady_queue
-from steady_queue import queries, signals, tasks_modules
+from steady_queue import embedded, queries, signals, tasks_modules
 from steady_queue.configuration import Configuration
 
 
@@ -27,8 +27,8 @@ class Command(BaseCommand):
             ("resume", "claim from a paused queue again"),
         ):
             commands.add_parser(name, help=help_text).add_argument("queue")
-        embedded = commands.add_parser("embedded", help="the embedded PostgreSQL server")
-        embedded.add_argument("action", choices=["stop", "status"])
+        server = commands.add_parser("embedded", help="the embedded PostgreSQL server")
+        server.add_argument("action", choices=["stop", "status"])
 
     def handle(self, *args: Any, **options: Any) -> None:
         getattr(self, options["subcommand"] or "start")(**options)
@@ -42,7 +42,7 @@ class Command(BaseCommand):
         autoload = not options["disable_autoload"]
         if autoload:
             tasks_modules.load()
-        chosen = {
+        chosen: dict[str, Any] = {
             name: True for name in ("only_work", "only_dispatch", "skip_recurring") if options[name]
         }
         settings = replace(Configuration.from_settings(), **chosen)
@@ -65,6 +65,16 @@ class Command(BaseCommand):
         changed = queries.resume_queue(steady_queue.database, queue)
         signals.queue_resumed.send_robust(type(self), queue_name=queue, changed=changed)
         self.stdout.write(f"{queue}: {'resumed' if changed else 'was not paused'}")
+
+    def embedded(self, action: str, **options: Any) -> None:
+        if not embedded.started:
+            raise CommandError("no database of DATABASES is an embedded server")
+        for path in list(embedded.started):
+            if action == "stop":
+                embedded.stop(path)
+            server = embedded.status(path)
+            state = f"running with pid {server.pid}" if server.running else "stopped"
+            self.stdout.write(f"PostgreSQL {server.version} in {path}: {state}")
 
 
 def _add_start_arguments(parser: ArgumentParser) -> None:

@@ -1,0 +1,159 @@
+"""Tasks and signals that kill; what it costs the job, and that it costs its neighbours nothing."""
+
+import os
+import signal
+
+import pytest
+from django.contrib.auth.models import Group
+
+from tests.app.tasks import nap, poison, return_this, speak
+
+pytestmark = pytest.mark.processes
+
+KILLERS = {
+    "exit": "ended with exit status 7",
+    "kill": "was killed by SIGKILL",
+    "segfault": "was killed by SIGSEGV",
+}
+RAISERS = {
+    "sys.exit": "builtins.SystemExit",
+    "interrupt": "builtins.KeyboardInterrupt",
+    "generator exit": "builtins.GeneratorExit",
+    "cancelled": "asyncio.exceptions.CancelledError",
+    "own base exception": "tests.app.tasks.Rude",
+    "memory": "builtins.MemoryError",
+    "recursion": "builtins.RecursionError",
+    "unspeakable": "tests.app.tasks.Unspeakable",
+    "ten megabytes": "builtins.ValueError",
+    "nul": "builtins.ValueError",
+}
+
+
+@pytest.mark.parametrize("kind", KILLERS)
+def test_a_task_that_kills_its_process_is_failed_after_three_lost_starts(node, watch, kind):
+    node(workers=[{"threads": 1}])
+    poison.enqueue(kind)
+    watch.until_states(failed=1)
+    assert watch.heard() == [f"{kind} taken"] * 3
+    [(lost_starts, attempt, error, message)] = watch.rows(
+        "select lost_starts, attempt, exception_class, message from steady_queue_failed_jobs"
+    )
+    assert (lost_starts, attempt) == (3, 0)
+    assert error == "steady_queue.processes.ProcessExitError"
+    assert KILLERS[kind] in message
+
+
+def test_neighbours_of_a_task_that_kills_are_put_back_without_charge(node, watch):
+    node(workers=[{"threads": 4}])
+    for number in range(3):
+        nap.enqueue(1, f"neighbour {number}")
+    watch.hear(*(f"neighbour {number} begins" for number in range(3)))
+    poison.enqueue("kill")
+    watch.until_states(successful=3, failed=1)
+    charged = "select count(*) from steady_queue_outcomes where lost_starts > 0"
+    assert watch.value(charged) == 1
+
+
+@pytest.mark.parametrize("kind", RAISERS)
+def test_whatever_a_task_raises_is_its_failure_and_nobody_elses(node, watch, kind):
+    one = node()
+    poison.enqueue(kind)
+    speak.enqueue("unharmed")
+    watch.until_states(failed=1, successful=1)
+    assert watch.value("select exception_class from steady_queue_failed_jobs") == RAISERS[kind]
+    assert watch.value("select char_length(message) < 100000 from steady_queue_failed_jobs")
+    assert one.process.poll() is None
+
+
+@pytest.mark.parametrize("kind", ["transaction", "closed connection", "thread"])
+def test_what_a_task_leaves_behind_does_not_harm_the_next(node, watch, kind):
+    node(workers=[{"threads": 1}])
+    poison.enqueue(kind)
+    speak.enqueue("unharmed")
+    watch.hear("unharmed")
+    assert "never committed" not in watch.heard()
+
+
+@pytest.mark.parametrize("kind", ["big", "not json"])
+def test_a_result_that_nobody_can_fetch_is_no_failure(node, watch, kind):
+    node()
+    return_this.enqueue(kind)
+    watch.until_states(successful=1)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("tests.app.tasks.renamed", "tests.app.tasks.renamed is not a task"),
+        ("tests.app.tasks.say", "tests.app.tasks.say is not a task"),
+        ("tests.app.gone.task", "tests.app.gone.task is not a task: no module tests.app.gone"),
+        ("antigravity.fly", "antigravity.fly is outside the installed apps"),
+        ("nonsense", "nonsense is outside the installed apps"),
+    ],
+)
+def test_a_path_that_is_no_task_is_a_failure_that_says_so(node, watch, path, message):
+    node()
+    watch.rows("select steady_queue_enqueue(%s)", path)
+    watch.until_states(failed=1)
+    [(error, said)] = watch.rows("select exception_class, message from steady_queue_failed_jobs")
+    assert error == "steady_queue.task.UnknownTaskClassError"
+    assert message in said
+
+
+def test_a_model_that_was_deleted_is_a_failure_that_says_so(node, watch):
+    group = Group.objects.create(name="gone")
+    speak.enqueue(group)
+    group.delete()
+    node()
+    watch.until_states(failed=1)
+    error = watch.value("select exception_class from steady_queue_failed_jobs")
+    assert error == "steady_queue.arguments.DeserializationError"
+
+
+def test_arguments_that_do_not_fit_the_signature_are_a_failure(node, watch):
+    node()
+    watch.rows("""select steady_queue_enqueue('tests.app.tasks.speak', args => '[1, 2, 3]')""")
+    watch.until_states(failed=1)
+    assert (
+        watch.value("select exception_class from steady_queue_failed_jobs") == "builtins.TypeError"
+    )
+
+
+def test_a_killed_worker_is_replaced_and_its_job_runs_again(node, watch):
+    one = node()
+    nap.enqueue(1, "interrupted")
+    watch.hear("interrupted begins")
+    [pid] = one.worker_pids()
+    os.kill(pid, signal.SIGKILL)
+    watch.until_states(successful=1)
+    assert watch.heard() == ["interrupted begins"] * 2 + ["interrupted ends"]
+    assert one.worker_pids() != [pid]
+
+
+def test_one_signal_to_one_worker_does_not_take_the_node_down(node, watch):
+    one = node()
+    watch.until_idle(2)
+    [pid] = one.worker_pids()
+    os.kill(pid, signal.SIGTERM)
+    watch.until(lambda: one.worker_pids() not in ([], [pid]), "a new worker")
+    speak.enqueue("alive")
+    watch.hear("alive")
+    assert one.stop() == 0
+
+
+def test_a_worker_whose_row_was_deleted_registers_anew(node, watch):
+    node()
+    watch.until_idle()
+    watch.rows("delete from steady_queue_processes where kind = 'worker' returning id")
+    speak.enqueue("registered anew")
+    watch.hear("registered anew")
+
+
+def test_a_task_that_deletes_its_own_row_is_dropped(node, watch):
+    node()
+    nap.enqueue(0.5, "erased")
+    watch.hear("erased begins")
+    watch.rows("delete from steady_queue_running returning job")
+    watch.hear("erased ends")
+    speak.enqueue("next")
+    watch.hear("next")

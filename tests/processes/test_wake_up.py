@@ -1,0 +1,122 @@
+"""With every polling interval an hour, only events make anything happen."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection, transaction
+from django.tasks import default_task_backend
+
+from tests.app.tasks import limited, noop, speak
+
+pytestmark = pytest.mark.processes
+
+
+def test_a_task_is_performed_when_its_transaction_commits(node, watch):
+    node()
+    watch.until_idle()
+    with transaction.atomic():
+        speak.enqueue("committed")
+    with transaction.atomic():
+        speak.enqueue("rolled back")
+        transaction.set_rollback(True)
+    speak.enqueue("autocommitted")
+    watch.until_states(successful=2)
+    assert watch.heard() == ["committed", "autocommitted"]
+
+
+def test_tasks_that_were_there_before_the_worker_are_performed(node, watch):
+    speak.enqueue("early")
+    node()
+    watch.hear("early")
+
+
+def test_a_deferred_task_is_performed_at_its_time_and_not_before(node, watch):
+    node()
+    watch.until_idle(2)
+    result = speak.using(run_after=timedelta(seconds=1)).enqueue("deferred")
+    watch.hear("deferred")
+    early = watch.value("select min(at) < %s from heard", result.task.run_after)
+    assert not early
+
+
+def test_an_earlier_time_overtakes_a_later_one(node, watch):
+    node()
+    speak.using(run_after=timedelta(hours=1)).enqueue("in an hour")
+    watch.until_idle(2)
+    speak.using(run_after=timedelta(milliseconds=200)).enqueue("soon")
+    watch.hear("soon")
+
+
+def test_a_task_enqueued_by_sql_is_performed(node, watch):
+    node()
+    watch.until_idle()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """select steady_queue_enqueue('tests.app.tasks.speak', args => '["from psql"]')"""
+        )
+    watch.hear("from psql")
+
+
+def test_a_queue_never_seen_wakes_a_worker_of_any_queue_and_of_its_prefix(node, watch):
+    node(workers=[{"queues": ["mail*"]}])
+    watch.until_idle()
+    speak.using(queue_name="mail_new").enqueue("new queue")
+    watch.hear("new queue")
+
+
+def test_a_paused_queue_rests_until_it_is_resumed(node, watch):
+    node()
+    watch.until_idle()
+    with connection.cursor() as cursor:
+        cursor.execute("select steady_queue_pause_queue('default')")
+        speak.enqueue("patient")
+        noop.using(queue_name="other").enqueue()
+        watch.until_states(ready=1, successful=1)
+        watch.until_idle()
+        cursor.execute("select steady_queue_resume_queue('default')")
+    watch.hear("patient")
+
+
+def test_every_one_of_many_tasks_is_performed_once(node, watch):
+    node(workers=[{"processes": 2, "threads": 4}])
+    default_task_backend.enqueue_all([(speak, [number], {}) for number in range(500)])
+    for number in range(500, 600):
+        speak.enqueue(number)
+    watch.until_states(successful=600)
+    assert sorted(map(int, watch.heard())) == list(range(600))
+
+
+def test_a_limit_holds_across_threads_and_processes_and_is_reached(node, watch):
+    node(workers=[{"processes": 2, "threads": 8}])
+    default_task_backend.enqueue_all(
+        [(limited, [f"key{number % 3}", 0.1], {}) for number in range(24)]
+    )
+    watch.until_states(successful=24)
+    most = dict.fromkeys(["key0", "key1", "key2"], 0)
+    running = dict.fromkeys(most, 0)
+    for word in watch.heard():
+        key, verb = word.split()
+        running[key] += 1 if verb == "begins" else -1
+        most[key] = max(most[key], running[key])
+    assert most == dict.fromkeys(most, 2)
+
+
+def test_a_worker_goes_on_after_its_listening_connection_was_cut(node, watch):
+    node()
+    watch.until_idle()
+    watch.rows(
+        "select pg_terminate_backend(pid) from pg_stat_activity "
+        "where application_name = 'steady_queue' and datname = current_database()"
+    )
+    speak.enqueue("after the cut")
+    watch.hear("after the cut")
+
+
+def test_flush_leaves_a_working_queue(node, watch):
+    from django.core.management import call_command
+
+    node()
+    watch.until_idle()
+    call_command("flush", interactive=False, verbosity=0)
+    speak.enqueue("after the flush")
+    watch.hear("after the flush")
