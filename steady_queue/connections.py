@@ -51,10 +51,15 @@ def open_pool(size: int = 1) -> ConnectionPool[Connection]:
 
 def _configure(connection: Connection) -> None:
     settings = connections[steady_queue.database].settings_dict
-    # A worker's calls need READ COMMITTED, whatever the server's default is.
-    connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
-    # Behind a transaction pooler, as Django's own setting says, nothing may outlive a transaction.
-    connection.prepare_threshold = None if settings.get("DISABLE_SERVER_SIDE_CURSORS") else 0
+    # The queue's calls need READ COMMITTED, whatever the server's default is.
+    if settings.get("DISABLE_SERVER_SIDE_CURSORS"):
+        # Behind a transaction pooler, as Django's setting says, nothing outlives a transaction.
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        connection.prepare_threshold = None
+    else:
+        connection.autocommit = True
+        connection.execute("set session characteristics as transaction isolation level read committed")
+        connection.prepare_threshold = 0
     if role := settings["OPTIONS"].get("assume_role"):
         connection.execute(SQL("set role {}").format(Identifier(role)))
         connection.commit()

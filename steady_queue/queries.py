@@ -124,6 +124,18 @@ FINISH_JOBS = """
       %s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::json[], %s::text[], %s)
 """
 CLAIM_JOBS = "select * from steady_queue_claim_jobs(%s, %s::text[], %s)"
+# The branches run in the order written: the claim sees what the finish has freed.
+FINISH_AND_CLAIM_JOBS = """
+    select job, null::bigint as claim, refusal as task, null::text as backend, null::text as queue,
+      null::smallint as priority, null::text as arguments, null::smallint as attempt,
+      null::smallint as lost_starts, null::boolean as suspect, null::text as limit_key,
+      null::timestamptz as run_after, null::timestamptz as enqueued_at,
+      null::timestamptz as claimed_at
+    from steady_queue_finish_jobs(
+      %s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::json[], %s::text[], %s)
+    union all
+    select * from steady_queue_claim_jobs(%s, %s::text[], %s)
+"""
 
 
 def finish_and_claim_jobs(
@@ -138,17 +150,20 @@ def finish_and_claim_jobs(
 
     Returns the outcomes that were refused, job to reason, and the jobs.
     """
-    refused = claimed = None
-    with connection.pipeline():
-        if finished:
-            refused = connection.execute(FINISH_JOBS, _finish_arguments(finished, keep))
-        if count > 0:
-            claimed = connection.execute(CLAIM_JOBS, (process, queues, count))
+    claim = (process, queues, count)
+    if not finished:
+        rows = connection.execute(CLAIM_JOBS, claim).fetchall()
+    elif not count:
+        rows = connection.execute(FINISH_JOBS, _finish_arguments(finished, keep)).fetchall()
         connection.commit()
-    return (
-        dict(refused.fetchall()) if refused else {},
-        [*map(ClaimedJob._make, claimed)] if claimed else [],
-    )
+        return dict(rows), []
+    else:
+        arguments = (*_finish_arguments(finished, keep), *claim)
+        rows = connection.execute(FINISH_AND_CLAIM_JOBS, arguments).fetchall()
+    connection.commit()
+    jobs = [ClaimedJob._make(row) for row in rows]
+    refused = {job.id: job.task for job in jobs if job.claim is None}
+    return refused, [job for job in jobs if job.claim is not None] if refused else jobs
 
 
 def _finish_arguments(finished: Sequence[Outcome], keep: bool) -> tuple[Any, ...]:

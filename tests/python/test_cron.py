@@ -240,6 +240,11 @@ def test_five_minute_schedule_runs_every_five_real_minutes_through_the_overlap()
     assert list(cron.between(start, end)) == minutes(start, end)[5::5]
 
 
+def test_second_pass_is_found_from_a_fraction_of_a_second_in_the_first():
+    cron = Cron("0 * * * *", ZoneInfo("Europe/Berlin"))
+    assert cron.next(utc(2025, 10, 26, 0, 30, 0, 300_000)) == utc(2025, 10, 26, 1)
+
+
 def test_five_minute_schedule_jumps_over_the_gap():
     runs = local_runs("*/5 * * * *", "Europe/Berlin", "2025-03-30T01:50", "2025-03-30T03:05")
     assert runs == ["2025-03-30T01:55+01:00", "2025-03-30T03:00+02:00", "2025-03-30T03:05+02:00"]

@@ -1,5 +1,6 @@
 """A small shop. What the queue needs are the parts marked `queue`; the rest is any project's."""
 
+import os
 from pathlib import Path
 
 from steady_queue import embedded
@@ -70,5 +71,9 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "{asctime} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "loggers": {"steady_queue": {"handlers": ["console"], "level": "INFO"}},
+    "loggers": {
+        "steady_queue": {"handlers": ["console"], "level": "INFO"},
+        # Django's own lines about each task, too many for a thousand of them.
+        "django.tasks": {"level": os.environ.get("TASKS_LOG_LEVEL", "INFO")},
+    },
 }

@@ -1,5 +1,6 @@
 """What the demo's commands run beside themselves, and how they end."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -15,11 +16,12 @@ PATIENCE = 20
 
 
 @contextmanager
-def running(*command):
+def running(*command, **environment):
     """Run a command of manage.py in a process of its own; TERM ends it gracefully."""
     process = subprocess.Popen(
         [sys.executable, settings.BASE_DIR / "manage.py", *command],
         stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment},
         # Ctrl-C is for the command that waits for this process, and then stops it.
         process_group=0,
     )

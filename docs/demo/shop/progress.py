@@ -4,7 +4,7 @@ import time
 class Progress:
     """One line that is written anew on a terminal; elsewhere a line at each fifth of the way."""
 
-    EVERY = 0.1
+    EVERY = 0.2
     """Seconds between two looks."""
 
     def __init__(self, output, count_states, total):

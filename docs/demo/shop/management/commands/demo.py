@@ -12,6 +12,9 @@ from shop.progress import Progress
 
 CUSTOMERS, TASKS = 600, 1000
 
+CUSTOMERS_PER_SECOND = 100
+"""Few enough that workers keep up: behind a backlog every queue is as slow as its tasks."""
+
 PATIENCE = 60
 """Seconds after which tasks that have not ended are called stuck."""
 
@@ -36,12 +39,12 @@ class Command(BaseCommand):
 
     def run(self):
         """Run the demo; what did not go as it should."""
-        self.stdout.write(f"PostgreSQL {_server_version()} in {connection.settings_dict['HOST']}")
-        with background.running("steady_queue", "start") as supervisor:
+        self.stdout.write(f"PostgreSQL {_server_version()} at {connection.settings_dict['HOST']}")
+        with background.running("steady_queue", "start", TASKS_LOG_LEVEL="CRITICAL") as supervisor:
             self.wait_for_workers(supervisor)
             with noted_jobs() as jobs:
                 progress = Progress(self.stdout, lambda: _states(jobs), TASKS)
-                orders = self.send_customers(progress)
+                orders = self.send_customers(supervisor, progress)
                 self.wait_for_end(supervisor, progress)
         self.show_waits(jobs)
         return [*_problems(jobs, orders), *_problems_at_end(supervisor)]
@@ -57,15 +60,14 @@ class Command(BaseCommand):
             if time.monotonic() > deadline:
                 raise CommandError(f"no worker was ready within {PATIENCE} s")
 
-    def send_customers(self, progress):
+    def send_customers(self, supervisor, progress):
+        self.stdout.write(f"{CUSTOMERS} customers come, {CUSTOMERS_PER_SECOND} a second")
         begun = time.monotonic()
         orders = []
         for number in range(CUSTOMERS):
+            self.live_on(supervisor, begun + number / CUSTOMERS_PER_SECOND - time.monotonic())
             orders.append(traffic.send_customer(number).pk)
             progress.look()
-        took = time.monotonic() - begun
-        progress.close()
-        self.stdout.write(f"{CUSTOMERS} orders in as many transactions took {took:.1f} s")
         return orders
 
     def wait_for_end(self, supervisor, progress):
@@ -75,6 +77,7 @@ class Command(BaseCommand):
         progress.close()
 
     def live_on(self, supervisor, seconds):
+        """Let time pass, unless the supervisor ends."""
         with suppress(subprocess.TimeoutExpired):
             status = supervisor.wait(seconds)
             raise CommandError(f"the supervisor ended by itself with exit status {status}")
