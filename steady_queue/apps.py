@@ -27,4 +27,4 @@ def ensure_lanes(using: str, **kwargs: Any) -> None:
     if using == steady_queue.database and queries.is_installed(using):
         tasks_modules.load()
         with connections[using].cursor() as cursor:
-            queries.ensure_lanes(cursor.execute, task.known_lanes)
+            queries.ensure_lanes(cursor, task.known_lanes)

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from django.core.checks import CheckMessage
+from django.db import connections
 from django.tasks import Task, TaskResult, TaskResultStatus
 from django.tasks.backends.base import BaseTaskBackend
 from django.tasks.exceptions import InvalidTask
@@ -64,9 +65,10 @@ class SteadyQueueBackend(BaseTaskBackend):
             return []
         for task in {id(task): task for task, _, _ in calls}.values():
             self.validate_task(task)
-        jobs = [_as_job(*call) for call in calls]
+        jobs = [as_job(*call) for call in calls]
         results: list[Result] = [self._result(*call) for call in calls]
-        stored = queries.enqueue_jobs(steady_queue.database, self.alias, jobs)
+        with connections[steady_queue.database].cursor() as cursor:
+            stored = queries.enqueue_jobs(cursor, self.alias, jobs)
         for result, (job, enqueued_at) in zip(results, stored, strict=True):
             object.__setattr__(result, "id", str(job))
             object.__setattr__(result, "enqueued_at", enqueued_at)
@@ -104,9 +106,8 @@ class SteadyQueueBackend(BaseTaskBackend):
         )
 
 
-def _as_job(
-    task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> queries.NewJob:
+def as_job(task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> queries.NewJob:
+    """The row of one call. Raises SerializationError."""
     arguments = Arguments.serialize(args, kwargs)
     key = limit_key(task, args, kwargs)
     return queries.NewJob(

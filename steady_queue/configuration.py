@@ -86,6 +86,9 @@ class Options:
     def __post_init__(self) -> None:
         self.workers = [_build(Worker, worker, "workers") for worker in self.workers]
         self.dispatchers = [_build(Dispatcher, item, "dispatchers") for item in self.dispatchers]
+        if self.recurring_tasks is not None:
+            tasks = self.recurring_tasks
+            self.recurring_tasks = [_build(RecurringTask, t, "recurring_tasks") for t in tasks]
 
 
 def _build[T](kind: type[T], value: Any, path: str) -> T:

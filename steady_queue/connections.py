@@ -58,7 +58,9 @@ def _configure(connection: Connection) -> None:
         connection.prepare_threshold = None
     else:
         connection.autocommit = True
-        connection.execute("set session characteristics as transaction isolation level read committed")
+        connection.execute(
+            "set session characteristics as transaction isolation level read committed"
+        )
         connection.prepare_threshold = 0
     if role := settings["OPTIONS"].get("assume_role"):
         connection.execute(SQL("set role {}").format(Identifier(role)))

@@ -1,14 +1,10 @@
 """When a cron schedule runs.
 
 The crontab library reads the expression and walks its calendar, in wall time only: it is never
-shown a time zone. From wall time to instants, and so across clock changes, this module decides,
-after Debian's cron(8):
-
-    Local time changes of less than three hours, such as those caused by the Daylight Saving
-    changes, are handled in a special way. This only applies to jobs that run at a specific time
-    [...] If time was adjusted one hour forward, those jobs that would have run in the interval
-    that has been skipped will be run immediately. Conversely, if time was adjusted backward,
-    running the same job twice is avoided.
+shown a time zone. From wall time to instants, and so across clock changes, this module decides, in
+the way of Debian's cron (its manual page cron(8), "Local time changes"): what has a fixed time of
+day runs right after a gap that swallowed it, and once where an hour is repeated; what runs every so
+often is not affected.
 
 A change of any size is handled so here, not only one of less than three hours: a date that a
 zone leaves out (Pacific/Apia, 2011-12-30) is a gap like any other.

@@ -187,6 +187,47 @@ class Process(models.Model):
         return self.name
 
 
+class RecurringTask(models.Model):
+    """A schedule, declared in code or at run time."""
+
+    key = models.TextField(primary_key=True)
+    task = models.TextField()
+    schedule = models.TextField()
+    timezone = models.TextField()
+    arguments = models.JSONField()
+    queue = models.TextField(null=True)
+    priority = models.SmallIntegerField(null=True)
+    backend = models.TextField(default="default")
+    jitter = models.DurationField()
+    missed = models.TextField(default="latest")
+    description = models.TextField(default="")
+    owner = models.TextField(null=True)
+    declared_at = models.DateTimeField()
+    paused_at = models.DateTimeField(null=True)
+    removed_at = models.DateTimeField(null=True)
+    next_run_at = models.DateTimeField(null=True)
+    last_run_at = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "steady_queue_recurring_tasks"
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class RecurringExecution(models.Model):
+    """A run of a schedule, and the job that it became."""
+
+    pk = models.CompositePrimaryKey("key", "run_at")
+    key = models.TextField()
+    run_at = models.DateTimeField()
+    job = models.BigIntegerField(null=True)
+    enqueued_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "steady_queue_recurring_executions"
+
+
 class JobState(models.Model):
     """Every job with its one state: the view ``steady_queue_all_jobs``."""
 

@@ -6,7 +6,7 @@ transaction. Those that processes call take a psycopg connection of the queue's 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -67,20 +67,19 @@ ENQUEUE_JOBS = """
 """
 
 
-def enqueue_jobs(database: str, backend: str, jobs: Sequence[NewJob]) -> list[tuple[int, datetime]]:
-    """Ids and moments of the jobs, in order."""
+def enqueue_jobs(cursor: Any, backend: str, jobs: Sequence[NewJob]) -> list[tuple[int, datetime]]:
+    """Ids and moments of the jobs, in order. With a cursor of Django's or of psycopg's."""
     columns: list[Any] = [list(column) for column in zip(*jobs, strict=True)]
     # Most jobs have neither a time nor a limit: null stands for an array of nulls.
     columns[4:] = [column if any(column) else None for column in columns[4:]]
-    with connections[database].cursor() as cursor:
-        cursor.execute(ENQUEUE_JOBS, (backend, *columns))
-        rows: list[tuple[int, datetime]] = cursor.fetchall()
-        return rows
+    cursor.execute(ENQUEUE_JOBS, (backend, *columns))
+    rows: list[tuple[int, datetime]] = cursor.fetchall()
+    return rows
 
 
-def ensure_lanes(execute: Callable[..., Any], lanes: Collection[tuple[str, int]]) -> None:
-    """Make the lanes of these (queue, priority) pairs, with a cursor's or connection's execute."""
-    execute(
+def ensure_lanes(cursor: Any, lanes: Collection[tuple[str, int]]) -> None:
+    """Make the lanes of these (queue, priority) pairs. With a cursor of either kind."""
+    cursor.execute(
         "select steady_queue_ensure_lanes(%s::text[], %s::smallint[])",
         ([queue for queue, _ in lanes], [priority for _, priority in lanes]),
     )
@@ -242,6 +241,107 @@ def prune(
             count,
         )
     )
+
+
+def sync_recurring_tasks(
+    connection: Connection, owner: str, declared_ago: timedelta, tasks: str
+) -> bool:
+    """Take over what a project declares, as JSON; False when a newer declaration is stored."""
+    statement = "select steady_queue_sync_recurring_tasks(%s, clock_timestamp() - %s, %s::json)"
+    return bool(_value(connection, statement, owner, declared_ago, tasks))
+
+
+SCHEDULE_TASK = """
+    select steady_queue_schedule_task(
+      %s, %s, %s, %s, %s::json, %s, %s, %s, %s::interval, %s, %s)
+"""
+
+
+def schedule_task(database: str, *columns: Any) -> None:
+    """Make or change a schedule at run time; the columns in the function's order."""
+    with connections[database].cursor() as cursor:
+        cursor.execute(SCHEDULE_TASK, columns)
+
+
+def unschedule_task(database: str, key: str) -> bool:
+    """False when there is no such schedule."""
+    return bool(_steer(database, "select steady_queue_unschedule_task(%s)", key))
+
+
+def pause_recurring_task(database: str, key: str) -> bool:
+    """False when it is paused already, or there is none."""
+    return bool(_steer(database, "select steady_queue_pause_recurring_task(%s)", key))
+
+
+def resume_recurring_task(database: str, key: str) -> bool:
+    """False when it is not paused."""
+    return bool(_steer(database, "select steady_queue_resume_recurring_task(%s)", key))
+
+
+def run_recurring_task_now(database: str, key: str) -> bool:
+    """False when there is no such schedule."""
+    return bool(_steer(database, "select steady_queue_run_recurring_task_now(%s)", key))
+
+
+class DueTask(NamedTuple):
+    """A schedule that a scheduler has to look at. ``now`` is the database's clock."""
+
+    key: str
+    task: str
+    schedule: str
+    timezone: str
+    arguments: str
+    queue: str | None
+    priority: int | None
+    backend: str
+    jitter: timedelta
+    missed: str
+    next_run_at: datetime | None
+    run_now_at: datetime | None
+    now: datetime
+
+
+def due_recurring_tasks(connection: Connection) -> list[DueTask]:
+    rows = connection.execute("select * from steady_queue_due_recurring_tasks()").fetchall()
+    connection.commit()
+    return [DueTask._make(row) for row in rows]
+
+
+def advance_recurring_task(
+    connection: Connection,
+    key: str,
+    cursor: datetime | None,
+    following: datetime | None,
+    run_at: datetime | None,
+) -> bool:
+    """True for the one caller that enqueues the run, in the transaction that is open."""
+    statement = (
+        "select steady_queue_advance_recurring_task("
+        "%s, %s::timestamptz, %s::timestamptz, %s::timestamptz)"
+    )
+    row = connection.execute(statement, (key, cursor, following, run_at)).fetchone()
+    return bool(row and row[0])
+
+
+def take_run_now(connection: Connection, key: str, run_at: datetime) -> bool:
+    """True for one caller, in the transaction that is open."""
+    row = connection.execute("select steady_queue_take_run_now(%s, %s)", (key, run_at)).fetchone()
+    return bool(row and row[0])
+
+
+def record_execution(connection: Connection, key: str, run_at: datetime, job: int) -> None:
+    """Note which job a run became, in the transaction that is open."""
+    connection.execute("select steady_queue_record_execution(%s, %s, %s)", (key, run_at, job))
+
+
+def next_recurring_run_in(connection: Connection) -> float | None:
+    """Seconds until the next schedule is due."""
+    seconds = _value(connection, "select steady_queue_next_recurring_run_in()")
+    return None if seconds is None else float(seconds)
+
+
+def prune_recurring(connection: Connection, after: timedelta) -> None:
+    _value(connection, "select steady_queue_prune_recurring(%s)", after)
 
 
 def register_process(

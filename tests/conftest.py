@@ -152,6 +152,6 @@ def lanes(sql: Callable[..., list[tuple[Any, ...]]]) -> Callable[..., None]:
     """Makes the lanes of some queues at priority 0."""
 
     def make(*names: str) -> None:
-        queries.ensure_lanes(connections["default"].cursor().execute, [(name, 0) for name in names])
+        queries.ensure_lanes(connections["default"].cursor(), [(name, 0) for name in names])
 
     return make

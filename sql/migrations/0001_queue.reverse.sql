@@ -1,7 +1,7 @@
 -- Removes the queue with everything in it.
 drop view steady_queue_all_jobs, steady_queue_queues, steady_queue_running_jobs,
   steady_queue_failed_jobs, steady_queue_due_jobs, steady_queue_limits,
-  steady_queue_alive_processes;
+  steady_queue_alive_processes, steady_queue_recurring;
 
 do $$
 declare
@@ -21,6 +21,7 @@ $$;
 
 drop table steady_queue_jobs, steady_queue_lanes, steady_queue_ready, steady_queue_scheduled,
   steady_queue_blocked, steady_queue_running, steady_queue_outcomes, steady_queue_errors,
-  steady_queue_semaphores, steady_queue_pauses, steady_queue_processes;
+  steady_queue_semaphores, steady_queue_pauses, steady_queue_processes,
+  steady_queue_recurring_tasks, steady_queue_recurring_executions;
 
 drop sequence steady_queue_positions, steady_queue_claims, steady_queue_process_numbers;

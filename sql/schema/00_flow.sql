@@ -12,7 +12,8 @@
 --                              outcomes (or scheduled, for another attempt). A claim number that is no
 --                              longer the current one changes nothing.
 --
--- Beside the flow: 60_dispatch.sql moves what has become due, 70_processes.sql says who is alive and
+-- Beside the flow: 60_dispatch.sql moves what has become due, 65_recurring.sql enqueues what recurs,
+-- 70_processes.sql says who is alive and
 -- puts the jobs of the dead back, 80_steer.sql is what a person may do, 90_views.sql is what a person
 -- looks at.
 --

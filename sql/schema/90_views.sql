@@ -114,3 +114,18 @@ select p.id, p.kind, p.name, p.host, p.pid, p.queues, p.threads,
 from steady_queue_processes p
 order by p.supervisor nulls first, p.id;
 comment on view steady_queue_alive_processes is 'Registered processes, how long since their last heartbeat, and what they hold.';
+
+
+create view steady_queue_recurring as
+select t.key, t.schedule, t.timezone, t.task, t.queue, t.next_run_at, t.last_run_at,
+  e.job as last_job, s.state as last_state, t.paused_at is not null as paused, t.removed_at,
+  t.owner, t.description
+from steady_queue_recurring_tasks t
+left join lateral (
+  select e.job from steady_queue_recurring_executions e
+  where e.key = t.key and e.job is not null order by e.run_at desc limit 1
+) as e on true
+left join steady_queue_all_jobs s on s.id = e.job
+order by t.key;
+comment on view steady_queue_recurring is
+  'Schedules with their next and last run, and how the last run ended.';

@@ -146,6 +146,54 @@ class Migration(migrations.Migration):
                     },
                 ),
                 migrations.CreateModel(
+                    name="RecurringExecution",
+                    fields=[
+                        (
+                            "pk",
+                            models.CompositePrimaryKey(
+                                "key",
+                                "run_at",
+                                blank=True,
+                                editable=False,
+                                primary_key=True,
+                                serialize=False,
+                            ),
+                        ),
+                        ("key", models.TextField()),
+                        ("run_at", models.DateTimeField()),
+                        ("job", models.BigIntegerField(null=True)),
+                        ("enqueued_at", models.DateTimeField()),
+                    ],
+                    options={
+                        "db_table": "steady_queue_recurring_executions",
+                    },
+                ),
+                migrations.CreateModel(
+                    name="RecurringTask",
+                    fields=[
+                        ("key", models.TextField(primary_key=True, serialize=False)),
+                        ("task", models.TextField()),
+                        ("schedule", models.TextField()),
+                        ("timezone", models.TextField()),
+                        ("arguments", models.JSONField()),
+                        ("queue", models.TextField(null=True)),
+                        ("priority", models.SmallIntegerField(null=True)),
+                        ("backend", models.TextField(default="default")),
+                        ("jitter", models.DurationField()),
+                        ("missed", models.TextField(default="latest")),
+                        ("description", models.TextField(default="")),
+                        ("owner", models.TextField(null=True)),
+                        ("declared_at", models.DateTimeField()),
+                        ("paused_at", models.DateTimeField(null=True)),
+                        ("removed_at", models.DateTimeField(null=True)),
+                        ("next_run_at", models.DateTimeField(null=True)),
+                        ("last_run_at", models.DateTimeField(null=True)),
+                    ],
+                    options={
+                        "db_table": "steady_queue_recurring_tasks",
+                    },
+                ),
+                migrations.CreateModel(
                     name="Semaphore",
                     fields=[
                         ("limit_key", models.TextField(primary_key=True, serialize=False)),

@@ -72,6 +72,12 @@ def _dispatcher(assignment: Assignment) -> Any:
     return Dispatcher(Options(**_spans(assignment.options)), **_process(assignment))
 
 
+def _scheduler(assignment: Assignment) -> Any:
+    from steady_queue.processes.scheduler import Scheduler
+
+    return Scheduler(**_process(assignment))
+
+
 def _process(assignment: Assignment) -> dict[str, Any]:
     return {
         "name": assignment.name,
@@ -90,7 +96,11 @@ def _spans(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-KINDS: dict[str, Callable[[Assignment], Any]] = {"worker": _worker, "dispatcher": _dispatcher}
+KINDS: dict[str, Callable[[Assignment], Any]] = {
+    "worker": _worker,
+    "dispatcher": _dispatcher,
+    "scheduler": _scheduler,
+}
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import psycopg
 
 import steady_queue
-from steady_queue import queries, signals
+from steady_queue import queries, recurring_task, signals
 from steady_queue.configuration import Dispatcher, Options, Worker
 from steady_queue.processes.child import Assignment
 from steady_queue.processes.loop import EX_TEMPFAIL, Loop
@@ -35,7 +35,7 @@ class Child:
     """A place in the configuration, and the process that fills it."""
 
     kind: str
-    options: Worker | Dispatcher
+    options: Worker | Dispatcher | None
     name: str
     process_id: int = 0
     process: subprocess.Popen[bytes] | None = None
@@ -77,12 +77,16 @@ class Supervisor(Loop):
         self.lost: list[Lost] = []
         self._lifeline_read, self._lifeline_write = os.pipe()
         self._heartbeat_at = 0.0
+        self._born_at = time.monotonic()
+        self._recurring_tasks = options.recurring_tasks
+        self._recurring = not (options.only_work or options.skip_recurring)
 
     def step(self) -> float:
         self._bury()
         if not self.process_id:
             self._register()
             self._ensure_lanes()
+            self._sync_recurring_tasks()
         self._recover()
         self._heartbeat()
         for child in self.children:
@@ -191,8 +195,19 @@ class Supervisor(Loop):
 
     def _ensure_lanes(self) -> None:
         connection = self.database.connection()
-        queries.ensure_lanes(connection.execute, known_lanes)
+        queries.ensure_lanes(connection.cursor(), known_lanes)
         connection.commit()
+
+    def _sync_recurring_tasks(self) -> None:
+        """Once, when a supervisor starts. Its declaration is as old as itself."""
+        if self._recurring and self.autoload:
+            age = timedelta(seconds=time.monotonic() - self._born_at)
+            queries.sync_recurring_tasks(
+                self.database.connection(),
+                recurring_task.owner(),
+                age,
+                recurring_task.declared_tasks(self._recurring_tasks),
+            )
 
     def _spawn(self, child: Child) -> None:
         queues, threads = _capacity(child.options)
@@ -280,14 +295,18 @@ def _children(options: Options) -> list[Child]:
     if not options.only_work:
         for number, dispatcher in enumerate(options.dispatchers, 1):
             children.append(Child("dispatcher", dispatcher, f"dispatcher-{number}"))
+        if not options.skip_recurring:
+            children.append(Child("scheduler", None, "scheduler-1"))
     return children
 
 
-def _capacity(options: Worker | Dispatcher) -> tuple[list[str], int]:
+def _capacity(options: Worker | Dispatcher | None) -> tuple[list[str], int]:
     return (list(options.queues), options.threads) if isinstance(options, Worker) else ([], 0)
 
 
-def _plain(options: Worker | Dispatcher) -> dict[str, Any]:
+def _plain(options: Worker | Dispatcher | None) -> dict[str, Any]:
+    if options is None:
+        return {}
     return {
         name: value.total_seconds() if isinstance(value, timedelta) else value
         for name, value in asdict(options).items()

@@ -122,3 +122,8 @@ POISONS = {
 @task()
 def return_this(kind):
     return {"big": "x" * 100_000_000, "not json": object()}[kind]
+
+
+@task(queue_name="mail", priority=7)
+def urgent():
+    pass

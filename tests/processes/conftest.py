@@ -165,8 +165,11 @@ class Node:
         )
         return [int(pid) for pid in listed.stdout.split()]
 
+    def pids(self, kind: str) -> list[int]:
+        return [pid for pid in self.children() if f'"kind": "{kind}"' in _command_line(pid)]
+
     def worker_pids(self) -> list[int]:
-        return [pid for pid in self.children() if '"kind": "worker"' in _command_line(pid)]
+        return self.pids("worker")
 
     def kill(self) -> None:
         """Everything of it, at once."""

@@ -59,9 +59,9 @@ def test_quit_ends_at_once_and_puts_back_what_ran(node, watch):
 
 def test_the_children_end_when_their_supervisor_is_killed(node, watch):
     one = node()
-    watch.until_idle(2)
+    watch.until_idle(3)
     children = one.children()
-    assert len(children) == 2
+    assert len(children) == 3
     one.process.kill()
     watch.until(lambda: not any(map(alive, children)), "the end of the children")
 
@@ -79,7 +79,7 @@ def test_what_a_dead_node_held_is_put_back_by_another(node, watch):
 
 def test_a_stopped_worker_does_not_hold_up_another(node, watch):
     first, second = node(), node()
-    watch.until_idle(4)
+    watch.until_idle(6)
     assert first.stop() == 0
     speak.enqueue("still here")
     watch.hear("still here")
@@ -100,10 +100,10 @@ def test_a_second_supervisor_with_the_same_pid_file_is_refused(node, watch, tmp_
 
 
 def test_only_work_and_only_dispatch_start_what_they_say(node, watch):
-    kinds = "select kind from steady_queue_processes where kind <> 'supervisor'"
+    kinds = "select kind from steady_queue_processes where kind <> 'supervisor' order by 1"
     worker = node("--only-work")
     watch.until(lambda: watch.rows(kinds) == [("worker",)])
     worker.stop()
     dispatcher = node("--only-dispatch")
-    watch.until(lambda: watch.rows(kinds) == [("dispatcher",)])
+    watch.until(lambda: watch.rows(kinds) == [("dispatcher",), ("scheduler",)])
     dispatcher.stop()

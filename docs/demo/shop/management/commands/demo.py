@@ -101,8 +101,10 @@ def noted_jobs():
         jobs[int(task_result.id)] = task_result.task.module_path
 
     task_enqueued.connect(note)
-    yield jobs
-    task_enqueued.disconnect(note)
+    try:
+        yield jobs
+    finally:
+        task_enqueued.disconnect(note)
 
 
 def _server_version():

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import logging
+import random
+import time
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from steady_queue import queries
+from steady_queue.arguments import Arguments
+from steady_queue.backend import as_job
+from steady_queue.cron import Cron
+from steady_queue.listener import Listener, Rest
+from steady_queue.processes.loop import Loop
+from steady_queue.queries import Connection, DueTask, NewJob
+from steady_queue.task import SteadyQueueTask, UnknownTaskClassError, as_enqueued, find_task
+
+logger = logging.getLogger("steady_queue")
+
+LOOK_EVERY = 60.0
+"""Seconds after which the clock on the wall is looked at again: a laptop may have slept."""
+
+LATE = timedelta(seconds=10)
+"""How late a run is still on time: not missed, so that "skip" does not skip it."""
+
+PRUNE_EVERY = 3600.0
+KEEP_EXECUTIONS = timedelta(days=7)
+
+
+class Scheduler(Loop):
+    """Enqueues recurring tasks at their times: each run once, however many schedulers there are."""
+
+    kind = "scheduler"
+
+    def __init__(self, **process: Any) -> None:
+        super().__init__(**process)
+        self.listener = Listener(["recurring"])
+        self.rest = Rest(self.listener, LOOK_EVERY)
+        self._prune_at = time.monotonic()
+
+    def step(self) -> float:
+        self.listener.drain()
+        connection = self.database.connection()
+        self._prune(connection)
+        for due in queries.due_recurring_tasks(connection):
+            self._look_at(connection, due)
+        seconds = self._rest_after(connection)
+        self.watch(self.listener.fileno())
+        next_run_in = queries.next_recurring_run_in(connection)
+        return max(0.0, min(seconds, LOOK_EVERY if next_run_in is None else next_run_in))
+
+    def shut_down(self) -> int:
+        self.listener.close()
+        self.database.close()
+        return 0
+
+    def _rest_after(self, connection: Connection) -> float:
+        if not self.rest.before_sleep():
+            return self.rest.look_again()
+        if not self.listener.proven:
+            self.listener.proven = queries.producers_ended(connection, self.listener.topics)
+            return 0 if self.listener.proven else self.rest.look_again()
+        return self.rest.poll()
+
+    def _look_at(self, connection: Connection, due: DueTask) -> None:
+        with connection.transaction():
+            if due.run_now_at is not None:
+                if queries.take_run_now(connection, due.key, due.run_now_at):
+                    self._enqueue(connection, due, due.run_now_at, delay=timedelta(0))
+                return
+            run_at, following = next_runs(due)
+            won = queries.advance_recurring_task(
+                connection, due.key, due.next_run_at, following, run_at
+            )
+            if won and run_at is not None:
+                self._enqueue(connection, due, run_at, delay=jitter(due, run_at))
+
+    def _enqueue(
+        self, connection: Connection, due: DueTask, run_at: datetime, delay: timedelta
+    ) -> None:
+        job = new_job(due, run_at + delay if delay else None)
+        [(number, _)] = queries.enqueue_jobs(connection.cursor(), due.backend, [job])
+        queries.record_execution(connection, due.key, run_at, number)
+        logger.info("enqueued: key=%s run_at=%s job=%s", due.key, run_at.isoformat(), number)
+
+    def _prune(self, connection: Connection) -> None:
+        if time.monotonic() >= self._prune_at:
+            queries.prune_recurring(connection, KEEP_EXECUTIONS)
+            self._prune_at = time.monotonic() + PRUNE_EVERY
+
+
+def next_runs(due: DueTask) -> tuple[datetime | None, datetime | None]:
+    """The run to enqueue now, if any, and the cursor after it.
+
+    A schedule that was not worked out yet has no run now. One whose cursor lies in the past has
+    missed runs: all of them are made up for, one by one, or only the last, or none.
+    """
+    cron = Cron(due.schedule, ZoneInfo(due.timezone))
+    if due.next_run_at is None:
+        return None, cron.next(due.now)
+    if due.missed == "all":
+        return due.next_run_at, cron.next(due.next_run_at)
+    run_at = due.next_run_at
+    for run_at in cron.between(due.next_run_at, due.now):  # noqa: B007, the last one counts
+        pass
+    missed = due.now - run_at > LATE
+    return None if missed and due.missed == "skip" else run_at, cron.next(run_at)
+
+
+def jitter(due: DueTask, run_at: datetime) -> timedelta:
+    """A span of up to the schedule's jitter: the same for one run wherever it is computed."""
+    return due.jitter * random.Random(f"{due.key} {run_at.timestamp()}").random()
+
+
+def new_job(due: DueTask, run_after: datetime | None) -> NewJob:
+    """The job of a run. One whose task is gone is enqueued all the same: it fails, visibly."""
+    try:
+        task: SteadyQueueTask = find_task(due.task)
+    except UnknownTaskClassError:
+        return NewJob(
+            due.task,
+            due.queue or "default",
+            due.priority or 0,
+            due.arguments,
+            run_after,
+            None,
+            None,
+            None,
+            None,
+        )
+    queue = due.queue or task.queue_name
+    priority = task.priority if due.priority is None else due.priority
+    args, kwargs = Arguments.deserialize(due.arguments)
+    return as_job(as_enqueued(task, due.backend, queue, priority, run_after), args, kwargs)
