@@ -17,6 +17,7 @@ from django.tasks.signals import task_finished, task_started
 from steady_queue.arguments import Arguments
 from steady_queue.backend import SteadyQueueBackend, SteadyQueueResult
 from steady_queue.queries import ClaimedJob, Outcome
+from steady_queue.retries import verdict
 from steady_queue.task import UnknownTaskClassError, as_enqueued, find_task
 
 MAX_ERROR = 64 * 1024
@@ -61,7 +62,9 @@ class Performer:
         except BaseException as exception:
             error = _describe(exception)
             if result:
-                _set(result, status=TaskResultStatus.FAILED)
+                error |= _verdict(result.task, exception, job.attempt + 1)
+                again = error.get("retry_in") is not None
+                _set(result, status=TaskResultStatus.READY if again else TaskResultStatus.FAILED)
                 result.errors.append(
                     TaskError(
                         exception_class_path=error["exception_class"], traceback=error["traceback"]
@@ -96,8 +99,8 @@ class Performer:
             args=args,
             kwargs=kwargs,
             backend=backend,
-            errors=[],
-            worker_ids=[self._worker_id] * (job.attempt + 1),
+            errors=[TaskError(**error) for error in job.errors or ()],
+            worker_ids=[*(job.workers or ()), self._worker_id],
         )
 
 
@@ -113,7 +116,17 @@ def _set(result: SteadyQueueResult, **changes: Any) -> None:
         object.__setattr__(result, name, value)
 
 
-def _describe(exception: BaseException) -> dict[str, str]:
+def _verdict(task: Any, error: BaseException, attempt: int) -> dict[str, Any]:
+    """What the task's decorators say; a callable of theirs that raises makes it a failure."""
+    try:
+        discard, retry_in = verdict(task, error, attempt)
+    except Exception as broken:
+        error.add_note(f"and the wait of its retry raised {broken!r}")
+        return _describe(error)
+    return {"discard": discard, "retry_in": retry_in}
+
+
+def _describe(exception: BaseException) -> dict[str, Any]:
     """Class path, message and traceback; whatever the exception's own methods do."""
     kind = type(exception)
     return {

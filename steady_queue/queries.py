@@ -47,6 +47,8 @@ class ClaimedJob(NamedTuple):
     run_after: datetime | None
     enqueued_at: datetime
     claimed_at: datetime
+    errors: list[dict[str, str]] | None
+    workers: list[str] | None
 
 
 class Outcome(NamedTuple):
@@ -129,7 +131,7 @@ FINISH_AND_CLAIM_JOBS = """
       null::smallint as priority, null::text as arguments, null::smallint as attempt,
       null::smallint as lost_starts, null::boolean as suspect, null::text as limit_key,
       null::timestamptz as run_after, null::timestamptz as enqueued_at,
-      null::timestamptz as claimed_at
+      null::timestamptz as claimed_at, null::json as errors, null::text[] as workers
     from steady_queue_finish_jobs(
       %s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::json[], %s::text[], %s)
     union all

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from django.apps import apps
 from django.tasks import Task, task_backends
+from django.tasks.exceptions import InvalidTask
 from django.utils import timezone
 
 known_lanes: set[tuple[str, int]] = set()
@@ -22,7 +23,7 @@ class UnknownTaskClassError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SteadyQueueTask(Task):  # type: ignore[type-arg]
-    """A task of this backend: Django's, with a concurrency limit and relative times."""
+    """A task of this backend: Django's, with a concurrency limit, retries and relative times."""
 
     concurrency_key: str | Callable[..., str] | None = None
     concurrency_limit: int | None = None
@@ -30,9 +31,15 @@ class SteadyQueueTask(Task):  # type: ignore[type-arg]
     concurrency_group: str | None = None
     concurrency_conflict: str | None = None
 
+    policies: tuple[Any, ...] = ()
+    max_attempts: int | None = None
+    backoff: timedelta | Callable[[int], timedelta] | None = None
+
     def __post_init__(self) -> None:
         # Not super(): a dataclass with slots is a new class, and Django 6.0's is called by name.
         Task.__post_init__(self)
+        if self.max_attempts is not None and not self.max_attempts >= 1:
+            raise InvalidTask(f"expected max_attempts of at least 1, got {self.max_attempts!r}")
         known_lanes.add((self.queue_name, int(self.priority)))
 
     def using(

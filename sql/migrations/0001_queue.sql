@@ -672,7 +672,8 @@ comment on function steady_queue_admit is 'Gives limited jobs their slots, parks
 
 
 -- Moves up to p_count ready jobs of these queues to running, owned by the process under one new
--- claim number, and returns them with their arguments, in the order in which they should start.
+-- claim number, and returns them with their arguments and the errors of earlier attempts, in the
+-- order in which they should start.
 -- Never waits for another transaction; rows locked by others are skipped, so that an empty answer
 -- does not mean that nothing is ready (steady_queue_is_quiet does).
 -- Raises SQ001 when the process is not, or no longer, registered.
@@ -691,7 +692,9 @@ returns table (
   limit_key text,
   run_after timestamptz,
   enqueued_at timestamptz,
-  claimed_at timestamptz
+  claimed_at timestamptz,
+  errors json,
+  workers text[]
 )
 language plpgsql
 set search_path from current
@@ -771,8 +774,17 @@ begin
         from claimed c
       )
       select c.job, v_claim, c.task, c.backend, c.queue, c.priority, c.arguments::text, c.attempt,
-        c.lost_starts, c.suspect, c.limit_key, c.run_after, c.enqueued_at, c.claimed_at
+        c.lost_starts, c.suspect, c.limit_key, c.run_after, c.enqueued_at, c.claimed_at,
+        past.errors, past.workers
       from claimed c
+      left join lateral (
+        select
+          json_agg(json_build_object(
+            'exception_class_path', e.exception_class, 'traceback', e.traceback) order by e.id) as errors,
+          array_agg(e.process::text order by e.id) as workers
+        from steady_queue_errors e
+        where c.attempt > 0 and e.job = c.job and e.attempt <= c.attempt
+      ) as past on true
       order by c.position;
       get diagnostics v_claimed = row_count;
       v_left := v_left - v_claimed;
@@ -866,7 +878,8 @@ comment on function steady_queue_advance_marks is
 
 -- Records how jobs ended, given as arrays of the same length: job, claim number, seconds from claim
 -- to start, seconds from start to end, and null for success or, for an error, a JSON object with
--- exception_class, message, traceback and, for another attempt, retry_in (seconds). p_limit_keys
+-- exception_class, message, traceback and, for another attempt, retry_in (seconds), or, to end it
+-- as discarded instead of failed, discard (true). p_limit_keys
 -- are the limit keys among the jobs: their freed slots go to the next blocked jobs at once.
 -- Without p_keep, jobs that succeeded are deleted instead of kept as history.
 -- Returns the jobs that it did not finish: 'stale' when the claim is no longer the current one (the
@@ -908,7 +921,13 @@ begin
   ), recorded as (
     insert into steady_queue_outcomes
       (job, status, attempt, lost_starts, process, claimed_at, started_at, finished_at)
-    select e.job, case when e.error is null then 'successful' else 'failed' end, e.attempt,
+    select e.job,
+      case
+        when e.error is null then 'successful'
+        when (e.error ->> 'discard')::boolean then 'discarded'
+        else 'failed'
+      end,
+      e.attempt,
       e.lost_starts, e.process, e.claimed_at, e.started_at, e.finished_at
     from ended e
     where e.retry_in is null and (p_keep or e.error is not null)

@@ -209,7 +209,8 @@ comment on function steady_queue_admit is 'Gives limited jobs their slots, parks
 
 
 -- Moves up to p_count ready jobs of these queues to running, owned by the process under one new
--- claim number, and returns them with their arguments, in the order in which they should start.
+-- claim number, and returns them with their arguments and the errors of earlier attempts, in the
+-- order in which they should start.
 -- Never waits for another transaction; rows locked by others are skipped, so that an empty answer
 -- does not mean that nothing is ready (steady_queue_is_quiet does).
 -- Raises SQ001 when the process is not, or no longer, registered.
@@ -228,7 +229,9 @@ returns table (
   limit_key text,
   run_after timestamptz,
   enqueued_at timestamptz,
-  claimed_at timestamptz
+  claimed_at timestamptz,
+  errors json,
+  workers text[]
 )
 language plpgsql
 set search_path from current
@@ -308,8 +311,17 @@ begin
         from claimed c
       )
       select c.job, v_claim, c.task, c.backend, c.queue, c.priority, c.arguments::text, c.attempt,
-        c.lost_starts, c.suspect, c.limit_key, c.run_after, c.enqueued_at, c.claimed_at
+        c.lost_starts, c.suspect, c.limit_key, c.run_after, c.enqueued_at, c.claimed_at,
+        past.errors, past.workers
       from claimed c
+      left join lateral (
+        select
+          json_agg(json_build_object(
+            'exception_class_path', e.exception_class, 'traceback', e.traceback) order by e.id) as errors,
+          array_agg(e.process::text order by e.id) as workers
+        from steady_queue_errors e
+        where c.attempt > 0 and e.job = c.job and e.attempt <= c.attempt
+      ) as past on true
       order by c.position;
       get diagnostics v_claimed = row_count;
       v_left := v_left - v_claimed;

@@ -1,6 +1,7 @@
 -- Records how jobs ended, given as arrays of the same length: job, claim number, seconds from claim
 -- to start, seconds from start to end, and null for success or, for an error, a JSON object with
--- exception_class, message, traceback and, for another attempt, retry_in (seconds). p_limit_keys
+-- exception_class, message, traceback and, for another attempt, retry_in (seconds), or, to end it
+-- as discarded instead of failed, discard (true). p_limit_keys
 -- are the limit keys among the jobs: their freed slots go to the next blocked jobs at once.
 -- Without p_keep, jobs that succeeded are deleted instead of kept as history.
 -- Returns the jobs that it did not finish: 'stale' when the claim is no longer the current one (the
@@ -42,7 +43,13 @@ begin
   ), recorded as (
     insert into steady_queue_outcomes
       (job, status, attempt, lost_starts, process, claimed_at, started_at, finished_at)
-    select e.job, case when e.error is null then 'successful' else 'failed' end, e.attempt,
+    select e.job,
+      case
+        when e.error is null then 'successful'
+        when (e.error ->> 'discard')::boolean then 'discarded'
+        else 'failed'
+      end,
+      e.attempt,
       e.lost_starts, e.process, e.claimed_at, e.started_at, e.finished_at
     from ended e
     where e.retry_in is null and (p_keep or e.error is not null)

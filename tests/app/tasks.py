@@ -7,11 +7,13 @@ import signal
 import sys
 import threading
 import time
+from datetime import timedelta
 
 from django.db import connection
 from django.tasks import task
 
 from steady_queue.concurrency import limits_concurrency
+from steady_queue.retries import Retry, discard_on, retry_on
 
 
 def say(word: object) -> None:
@@ -127,3 +129,33 @@ def return_this(kind):
 @task(queue_name="mail", priority=7)
 def urgent():
     pass
+
+
+@retry_on(OSError, attempts=4, wait=timedelta(0))
+@task(takes_context=True)
+def stubborn(context, succeeds_at):
+    say(f"attempt {context.attempt}, {len(context.task_result.errors)} errors")
+    if context.attempt < succeeds_at:
+        raise OSError("not yet")
+
+
+@discard_on(LookupError)
+@task()
+def give_up():
+    raise LookupError
+
+
+@task(takes_context=True)
+def ask_again(context):
+    say(f"attempt {context.attempt}")
+    if context.attempt == 1:
+        raise Retry(after=timedelta(milliseconds=1))
+
+
+@retry_on(OSError, wait=timedelta(hours=1))
+@limits_concurrency(key="flaky")
+@task()
+def limited_flaky(word, fails):
+    if fails:
+        raise OSError
+    say(word)

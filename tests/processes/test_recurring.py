@@ -2,6 +2,7 @@
 
 import os
 import signal
+from itertools import pairwise
 
 import pytest
 from django.db import connection
@@ -30,7 +31,7 @@ def test_a_schedule_made_at_run_time_is_picked_up_at_once(node, watch):
     watch.until(lambda: len(watch.heard()) >= 3, "three ticks")
     recurring_task.unschedule("tick")
     times = runs(watch)
-    gaps = {(b - a).total_seconds() for a, b in zip(times, times[1:], strict=False)}
+    gaps = {(b - a).total_seconds() for a, b in pairwise(times)}
     assert gaps == {1.0}
 
 
@@ -45,7 +46,7 @@ def test_two_schedulers_enqueue_each_run_once_though_one_is_killed(node, watch):
     watch.until(lambda: len(runs(watch)) >= 6, "six runs")
     recurring_task.unschedule("tick")
     times = runs(watch)
-    assert {(b - a).total_seconds() for a, b in zip(times, times[1:], strict=False)} == {1.0}
+    assert {(b - a).total_seconds() for a, b in pairwise(times)} == {1.0}
     jobs = watch.value("select count(distinct job) from steady_queue_recurring_executions")
     assert jobs == len(times)
     assert watch.value("select count(*) from steady_queue_jobs") == len(times)
