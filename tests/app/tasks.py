@@ -159,3 +159,10 @@ def limited_flaky(word, fails):
     if fails:
         raise OSError
     say(word)
+
+
+@task()
+def wait_for(path):
+    """Ends when somebody writes to the FIFO; touches no database."""
+    with open(path) as fifo:
+        fifo.read()
