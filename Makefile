@@ -18,8 +18,10 @@ serve: .venv/installed ## Run the demo shop with its admin on http://127.0.0.1:8
 	@$(PYTHON) docs/demo/manage.py serve --port $(PORT)
 
 test: .venv/installed-dev ## Run all tests, on PostgreSQL 18 and then on 16 (ARGS="-k ...")
-	TEST_POSTGRES=18 $(PYTHON) -m pytest $(ARGS)
-	TEST_POSTGRES=16 $(PYTHON) -m pytest $(ARGS)
+	@status=0; for version in 18 16; do \
+	  echo "PostgreSQL $$version:"; \
+	  TEST_POSTGRES=$$version $(PYTHON) -m pytest $(ARGS) || status=$$?; \
+	done; exit $$status
 
 lint: .venv/installed-dev ## Check style, format and types
 	$(PYTHON) -m ruff check

@@ -3,7 +3,19 @@
 They are for reading. Every change goes through a function of ``sql/schema``, by way of ``queries``.
 """
 
+from typing import Any
+
 from django.db import models
+
+
+class JSONText(models.JSONField):  # type: ignore[type-arg]
+    """A column of type ``json``, which keeps the text as it came; psycopg has decoded it already."""
+
+    def db_type(self, connection: Any) -> str:
+        return "json"
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> Any:
+        return value
 
 
 class Job(models.Model):
@@ -13,7 +25,7 @@ class Job(models.Model):
     backend = models.TextField(default="default")
     queue = models.TextField()
     priority = models.SmallIntegerField()
-    arguments = models.JSONField()
+    arguments = JSONText()
     run_after = models.DateTimeField(null=True)
     enqueued_at = models.DateTimeField()
     limit_key = models.TextField(null=True)
@@ -194,7 +206,7 @@ class RecurringTask(models.Model):
     task = models.TextField()
     schedule = models.TextField()
     timezone = models.TextField()
-    arguments = models.JSONField()
+    arguments = JSONText()
     queue = models.TextField(null=True)
     priority = models.SmallIntegerField(null=True)
     backend = models.TextField(default="default")
@@ -235,7 +247,7 @@ class JobState(models.Model):
     task = models.TextField()
     queue = models.TextField()
     priority = models.SmallIntegerField()
-    arguments = models.JSONField()
+    arguments = JSONText()
     enqueued_at = models.DateTimeField()
     run_after = models.DateTimeField(null=True)
     claimed_at = models.DateTimeField(null=True)

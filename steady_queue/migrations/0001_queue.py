@@ -1,6 +1,7 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
+import steady_queue.models
 from steady_queue.sql_files import RunFile
 
 
@@ -27,7 +28,7 @@ class Migration(migrations.Migration):
                         ("task", models.TextField()),
                         ("queue", models.TextField()),
                         ("priority", models.SmallIntegerField()),
-                        ("arguments", models.JSONField()),
+                        ("arguments", steady_queue.models.JSONText()),
                         ("enqueued_at", models.DateTimeField()),
                         ("run_after", models.DateTimeField(null=True)),
                         ("claimed_at", models.DateTimeField(null=True)),
@@ -83,7 +84,7 @@ class Migration(migrations.Migration):
                         ("backend", models.TextField(default="default")),
                         ("queue", models.TextField()),
                         ("priority", models.SmallIntegerField()),
-                        ("arguments", models.JSONField()),
+                        ("arguments", steady_queue.models.JSONText()),
                         ("run_after", models.DateTimeField(null=True)),
                         ("enqueued_at", models.DateTimeField()),
                         ("limit_key", models.TextField(null=True)),
@@ -175,7 +176,7 @@ class Migration(migrations.Migration):
                         ("task", models.TextField()),
                         ("schedule", models.TextField()),
                         ("timezone", models.TextField()),
-                        ("arguments", models.JSONField()),
+                        ("arguments", steady_queue.models.JSONText()),
                         ("queue", models.TextField(null=True)),
                         ("priority", models.SmallIntegerField(null=True)),
                         ("backend", models.TextField(default="default")),

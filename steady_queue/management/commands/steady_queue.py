@@ -3,13 +3,17 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from dataclasses import replace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connections
+from django.utils import timezone
 
 import steady_queue
 from steady_queue import embedded, queries, signals, tasks_modules
 from steady_queue.configuration import Configuration
+from steady_queue.cron import Cron
+from steady_queue.models import RecurringTask
 
 
 class Command(BaseCommand):
@@ -27,6 +31,7 @@ class Command(BaseCommand):
             ("resume", "claim from a paused queue again"),
         ):
             commands.add_parser(name, help=help_text).add_argument("queue")
+        commands.add_parser("recurring", help="list schedules with their next three runs")
         server = commands.add_parser("embedded", help="the embedded PostgreSQL server")
         server.add_argument("action", choices=["stop", "status"])
 
@@ -65,6 +70,16 @@ class Command(BaseCommand):
         changed = queries.resume_queue(steady_queue.database, queue)
         signals.queue_resumed.send_robust(type(self), queue_name=queue, changed=changed)
         self.stdout.write(f"{queue}: {'resumed' if changed else 'was not paused'}")
+
+    def recurring(self, **options: Any) -> None:
+        now = timezone.now()
+        for task in RecurringTask.objects.using(steady_queue.database).order_by("key"):
+            state = "removed" if task.removed_at else "paused" if task.paused_at else "on"
+            self.stdout.write(f"{task.key}  {task.schedule}  {task.timezone}  {task.task}  {state}")
+            if state == "on":
+                zone = ZoneInfo(task.timezone)
+                for run in Cron(task.schedule, zone).upcoming(now, 3):
+                    self.stdout.write(f"    {run.astimezone(zone):%a %Y-%m-%d %H:%M:%S %Z}")
 
     def embedded(self, action: str, **options: Any) -> None:
         if not embedded.started:
