@@ -8,8 +8,8 @@ from typing import Any
 from django.db import models
 
 
-class JSONText(models.JSONField):  # type: ignore[type-arg]
-    """A column of type ``json``, which keeps the text as it came; psycopg has decoded it already."""
+class JSONText(models.JSONField):
+    """A column of type ``json``, which psycopg has decoded already."""
 
     def db_type(self, connection: Any) -> str:
         return "json"

@@ -34,7 +34,7 @@ class Command(BaseCommand):
 
     def send_customers(self, processes):
         """Send customers for as long as the processes live."""
-        for number in itertools.count(Order.objects.count() + 1):
+        for number in itertools.count(Order.objects.count()):
             traffic.send_customer(number)
             with suppress(subprocess.TimeoutExpired):
                 processes["the web server"].wait(EVERY)
