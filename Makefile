@@ -5,11 +5,11 @@ PIP = $(PYTHON) -m pip --quiet --quiet --disable-pip-version-check
 PORT = 8000
 
 .DEFAULT_GOAL = help
-.PHONY: help demo serve test lint format docs clean
+.PHONY: help demo serve test lint format docs migration clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) \
-	  | while read -r name what; do printf 'make %-8s %s\n' "$$name" "$$what"; done
+	  | while read -r name what; do printf 'make %-9s %s\n' "$$name" "$$what"; done
 
 demo: .venv/installed ## Run 1,000 tasks on a private PostgreSQL and show how long they waited
 	@$(PYTHON) docs/demo/manage.py demo
@@ -34,6 +34,9 @@ format: .venv/installed-dev ## Format the code and mend what ruff can mend
 
 docs: .venv/installed-dev ## Build the documentation into docs/_build/html
 	$(PYTHON) -m sphinx -W -b html docs docs/_build/html
+
+migration: .venv/installed ## Copy what changed in sql/schema into the next migration (NAME=...)
+	@$(PYTHON) sql/migration.py $(NAME)
 
 SERVERS = $(wildcard .postgres* docs/demo/.postgres*)
 

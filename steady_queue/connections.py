@@ -89,5 +89,7 @@ class Database:
             self._connection = None
 
     def close(self) -> None:
-        self.drop()
+        if self._connection is not None:
+            self._pool.putconn(self._connection)
+            self._connection = None
         self._pool.close()

@@ -372,16 +372,26 @@ def register_process(
     )
 
 
-def heartbeat(
-    connection: Connection, processes: Sequence[int], alive_threshold: timedelta
-) -> list[int]:
-    """Those of the processes that are no longer registered."""
-    return _values(
-        connection,
-        "select steady_queue_heartbeat(%s::bigint[], %s)",
-        list(processes),
-        alive_threshold,
-    )
+HEARTBEAT_AND_SWEEP = """
+    select 'gone', h from steady_queue_heartbeat(%s::bigint[], %s) as h
+    union all
+    select 'removed', s from steady_queue_sweep(%s, %s, %s) as s
+"""
+
+
+def heartbeat_and_sweep(
+    connection: Connection,
+    processes: Sequence[int],
+    sweeper: int,
+    alive_threshold: timedelta,
+    max_lost_starts: int,
+) -> tuple[list[int], list[int]]:
+    """Say that processes live, and sweep. Those of them that are no longer registered, and others
+    that were found silent for too long and removed."""
+    arguments = (list(processes), alive_threshold, sweeper, alive_threshold, max_lost_starts)
+    rows = connection.execute(HEARTBEAT_AND_SWEEP, arguments).fetchall()
+    connection.commit()
+    return [p for kind, p in rows if kind == "gone"], [p for kind, p in rows if kind == "removed"]
 
 
 def recover_jobs(
@@ -406,26 +416,7 @@ def recover_jobs(
     )
 
 
-def sweep(
-    connection: Connection, sweeper: int, alive_threshold: timedelta, max_lost_starts: int
-) -> list[int]:
-    """The processes that were found silent for too long and removed."""
-    return _values(
-        connection,
-        "select steady_queue_sweep(%s, %s, %s)",
-        sweeper,
-        alive_threshold,
-        max_lost_starts,
-    )
-
-
 def _value(connection: Connection, statement: str, *arguments: Any) -> Any:
     row = connection.execute(statement, arguments).fetchone()
     connection.commit()
     return row[0] if row else None
-
-
-def _values(connection: Connection, statement: str, *arguments: Any) -> list[Any]:
-    rows = connection.execute(statement, arguments).fetchall()
-    connection.commit()
-    return [row[0] for row in rows]

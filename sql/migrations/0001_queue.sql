@@ -1649,8 +1649,8 @@ comment on function steady_queue_discard_jobs is 'Ends waiting jobs without runn
 
 
 create view steady_queue_all_jobs as
-select j.id, s.state, j.task, j.queue, j.priority, j.arguments, j.enqueued_at, s.run_after,
-  s.claimed_at, s.started_at, s.finished_at, s.attempt, s.lost_starts, s.process, j.limit_key,
+select j.id, s.state, j.task, j.queue, j.priority, j.arguments, j.enqueued_at,
+  coalesce(s.run_after, j.run_after) as run_after, s.claimed_at, s.started_at, s.finished_at, s.attempt, s.lost_starts, s.process, j.limit_key,
   j.backend
 from (
   select job, 'ready' as state,

@@ -45,6 +45,7 @@ class Loop:
         self.name = name
         self.process_id = process_id
         self.stopping = False
+        self._began = False
         self.database = Database()
         self._back_off = FIRST_BACK_OFF
         self._selector = selectors.DefaultSelector()
@@ -67,7 +68,6 @@ class Loop:
     def run(self) -> int:
         """Run until told to stop; the exit status of the process."""
         self._listen_to_signals()
-        self._tell(signals.process_started)
         while not self.stopping:
             self.wait(self._step())
         status = self.shut_down()
@@ -80,6 +80,9 @@ class Loop:
         except psycopg.Error as error:
             return self.back_off(error)
         self._back_off = FIRST_BACK_OFF
+        if not self._began:
+            self._began = True
+            self._tell(signals.process_started)
         return seconds
 
     def back_off(self, error: Exception) -> float:
@@ -96,14 +99,14 @@ class Loop:
 
     def wait(self, seconds: float) -> None:
         """Sleep until the bell rings, a watched file is readable, or the time is over."""
-        if self.stopping:
-            return
         for key, _ in self._selector.select(max(seconds, 0)):
             if key.fileobj is self._ear:
                 with suppress(BlockingIOError):
                     self._ear.recv(4096)
             elif key.fileobj == self._lifeline:
                 # The supervisor has died: its end of the pipe is closed.
+                self._selector.unregister(key.fileobj)
+                self._lifeline = None
                 self.stop()
 
     def ring(self) -> None:

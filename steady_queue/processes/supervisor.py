@@ -100,7 +100,6 @@ class Supervisor(Loop):
             child.process.terminate()  # type: ignore[union-attr]
         patience = steady_queue.shutdown_timeout.total_seconds() + 2
         deadline = time.monotonic() + patience
-        self.stopping = False
         while self._living() and time.monotonic() < deadline:
             self.wait(deadline - time.monotonic())
             self._bury()
@@ -173,16 +172,15 @@ class Supervisor(Loop):
         connection = self.database.connection()
         threshold = steady_queue.process_alive_threshold
         numbers = [self.process_id, *(child.process_id for child in self._living())]
-        gone = queries.heartbeat(connection, numbers, threshold)
+        gone, removed = queries.heartbeat_and_sweep(
+            connection, numbers, self.process_id, threshold, steady_queue.max_lost_starts
+        )
         if self.process_id in gone:
             logger.warning("unregistered: process=%s; registering anew", self.name)
             self._register()
         for child in self._living():
             if child.process_id in gone:
                 child.process.terminate()  # type: ignore[union-attr]
-        removed = queries.sweep(
-            connection, self.process_id, threshold, steady_queue.max_lost_starts
-        )
         if removed:
             logger.warning("swept: processes=%s", removed)
         interval = steady_queue.process_heartbeat_interval.total_seconds()
@@ -266,19 +264,23 @@ class Supervisor(Loop):
         )
 
     def _leave(self) -> None:
-        try:
-            self._recover()
-            queries.recover_jobs(
-                self.database.connection(),
-                self.process_id,
-                [],
-                "",
-                "",
-                steady_queue.max_lost_starts,
-            )
-        except psycopg.Error as error:
-            # Others will find the numbers silent and put the jobs back.
-            logger.warning("left without deregistering: reason=%r", str(error).strip())
+        """Put back what the children held, and deregister.
+
+        Tried twice: a connection lost while nothing was asked of it shows only now.
+        """
+        for _ in range(2):
+            try:
+                self._recover()
+                if self.process_id:
+                    self._deregister()
+                return
+            except psycopg.Error as error:
+                # In the end others will find the numbers silent and put the jobs back.
+                self.back_off(error)
+
+    def _deregister(self) -> None:
+        connection, most = self.database.connection(), steady_queue.max_lost_starts
+        queries.recover_jobs(connection, self.process_id, [], "", "", most)
 
     def _until_next(self) -> float:
         now = time.monotonic()

@@ -81,7 +81,6 @@ class Worker(Loop):
         self.listener.close()
         deadline = time.monotonic() + steady_queue.shutdown_timeout.total_seconds()
         self._release(self.crew.give_back())
-        self.stopping = False
         while self._hand_in_last() and (patience := deadline - time.monotonic()) > 0:
             self.wait(min(patience, self._last_try_in))
         return EX_TEMPFAIL if self.crew.held else 0

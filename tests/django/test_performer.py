@@ -19,7 +19,7 @@ from django.utils import timezone, translation
 from steady_queue.arguments import Arguments
 from steady_queue.backend import SteadyQueueBackend
 from steady_queue.performer import MAX_ERROR, Performer
-from steady_queue.queries import ClaimedJob
+from steady_queue.queries import ClaimedJob, finish_and_claim_jobs
 from tests.app.models import Heard
 from tests.app.tasks import POISONS, fail, limited, noop, return_this
 
@@ -233,6 +233,14 @@ def test_a_claimed_job_is_performed_and_its_outcome_recorded(transactional_db, q
     assert said == ["ada"]
     assert queue.finish({number: outcome.claim}, outcome.error) == {}
     assert queue.state(number) == "successful"
+
+
+@pytest.mark.xfail(strict=True, reason="psycopg cannot read run_after: every claim fails, for ever")
+@pytest.mark.parametrize("run_after", ["-infinity", "0044-03-15 12:00 BC"])
+def test_a_job_whose_time_python_cannot_read_is_claimed_like_any_other(queue, other, run_after):
+    number = queue.enqueue(run_after=run_after)
+    _, [claimed] = finish_and_claim_jobs(other(), queue.process(), [], True, ["*"], 1)
+    assert claimed.id == number
 
 
 @pytest.mark.parametrize("attempt", [0, 2])

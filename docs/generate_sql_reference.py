@@ -1,0 +1,182 @@
+"""Writes reference/sql.md from the comments in sql/schema: python docs/generate_sql_reference.py"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+SCHEMA = DOCS.parent / "sql" / "schema"
+PAGE = DOCS / "reference" / "sql.md"
+
+INTRODUCTION = """\
+% Generated from sql/schema by docs/generate_sql_reference.py: change the comments there.
+
+# SQL reference
+
+The queue's tables, functions and views, chapter by chapter, as `sql/schema` has them: the text
+above each is its comment there. In psql, `\\d+`, `\\df+` and `\\dv+ steady_queue_*` show the short
+form of it.
+
+Queries may read any table and view. Changes go through the functions: those of `80_steer.sql`,
+`steady_queue_enqueue`, and the functions of `65_recurring.sql` whose comment shows how to call
+them are made to be called by people. The others are called by steady_queue's own processes.
+
+Errors of the functions' own have these codes:
+
+| SQLSTATE | raised when |
+|---|---|
+| `SQ001` | a process claims that is not, or no longer, registered |
+| `SQ002` | a schedule is made at run time under a key that code declares |
+| `SQ003` | `steady_queue_enqueue` is given `args` that is no JSON array, or `kwargs` that is no object |
+"""
+
+CREATE = re.compile(r"create (table|sequence|index|function|trigger|view) (\w+)")
+COMMENT_ON = re.compile(r"comment on (?:table|sequence|function|view) (\w+) is\s+'((?:[^']|'')*)';")
+COMMENT_ON_COLUMN = re.compile(r"comment on column (\w+)\.(\w+) is\s+'((?:[^']|'')*)';")
+ORDER = ("sequence", "table", "function", "trigger", "view")
+
+
+@dataclass
+class Item:
+    """Something that a chapter creates. ``promise`` is the comment above it."""
+
+    kind: str
+    name: str
+    definition: str
+    promise: str
+
+
+@dataclass
+class Chapter:
+    name: str
+    text: str
+    items: list[Item]
+
+
+def render() -> str:
+    """The page."""
+    chapters = [read(path) for path in sorted(SCHEMA.glob("*.sql"))]
+    return "\n".join([INTRODUCTION, *(part for c in chapters for part in render_chapter(c))])
+
+
+def read(path: Path) -> Chapter:
+    """A chapter: blocks apart by empty lines, each a comment, a statement, or both."""
+    text, items = [], []
+    for block in blocks(path.read_text()):
+        comment = "".join(line[3:] + "\n" for line in leading_comment(block))
+        statement = block[len(leading_comment(block)) :]
+        created = CREATE.match("\n".join(statement))
+        if created:
+            items.append(Item(created[1], created[2], "\n".join(statement), comment))
+        elif comment and not statement:
+            text.append(comment)
+    return Chapter(path.name, "\n".join(text), items)
+
+
+def blocks(text: str) -> Iterator[list[str]]:
+    """Groups of lines: a comment with the statement under it, whose body may hold empty lines."""
+    block: list[str] = []
+    inside = False
+    for line in text.splitlines():
+        if line == "$$" or line == "end;" or line.startswith("end $$"):
+            inside = False
+        elif line.endswith("as $$") or line == "begin atomic":
+            inside = True
+        starts = line.startswith(("create ", "comment on ")) and is_finished(block)
+        if (not line and not inside) or starts:
+            if block:
+                yield block
+            block = []
+        if line:
+            block.append(line)
+    if block:
+        yield block
+
+
+def is_finished(block: list[str]) -> bool:
+    return bool(block) and not block[-1].startswith("--")
+
+
+def leading_comment(block: list[str]) -> list[str]:
+    lines = []
+    for line in block:
+        if not line.startswith("--"):
+            break
+        lines.append(line)
+    return lines
+
+
+def render_chapter(chapter: Chapter) -> Iterator[str]:
+    source = (SCHEMA / chapter.name).read_text()
+    short = {name: said.replace("''", "'") for name, said in COMMENT_ON.findall(source)}
+    yield f"## {chapter.name}\n"
+    if chapter.text:
+        yield prose(chapter.text)
+    for kind in ORDER:
+        for item in chapter.items:
+            if item.kind == kind:
+                yield f"### {item.name}\n"
+                yield from render_item(item, short.get(item.name, ""), source)
+
+
+def render_item(item: Item, short: str, source: str) -> Iterator[str]:
+    if item.kind == "view":
+        yield prose(short)
+        yield "Columns: " + ", ".join(f"`{name}`" for name in view_columns(item.definition)) + ".\n"
+        return
+    shown = signature(item.definition) if item.kind == "function" else item.definition
+    yield f"```sql\n{shown}\n```\n"
+    if item.promise:
+        yield prose(item.promise)
+    if short and short.rstrip(".") not in " ".join(item.promise.split()):
+        yield prose(short)
+    for table, column, said in COMMENT_ON_COLUMN.findall(source):
+        if table == item.name:
+            yield prose(f"`{column}`: {said}".replace("''", "'"))
+
+
+def signature(definition: str) -> str:
+    """The head of a function, up to what it returns."""
+    head = re.split(r"\nlanguage |\nset |\nas \$\$|\nbegin atomic", definition)[0]
+    return re.sub(r"\blanguage .*", "", head).rstrip()
+
+
+def view_columns(definition: str) -> list[str]:
+    """The names in the outermost select list of a view."""
+    plain = without_parentheses(definition)
+    selected = plain[plain.rindex("select ") + 7 :].split(" from ")[0]
+    return [re.split(r"[ .]", column.strip())[-1] for column in selected.split(",")]
+
+
+def without_parentheses(text: str) -> str:
+    """The text on one line, without what stands in parentheses."""
+    depth, kept = 0, []
+    for character in re.sub(r"\s+", " ", text.rstrip(";")):
+        depth += (character == "(") - (character == ")")
+        if depth == 0 and character != ")":
+            kept.append(character)
+    return "".join(kept)
+
+
+def prose(comment: str) -> str:
+    """A comment as Markdown: paragraphs, and what is indented as it stands."""
+    paragraphs = re.split(r"\n\s*\n", comment.strip("\n"))
+    return "".join(map(paragraph, paragraphs))
+
+
+def paragraph(text: str) -> str:
+    if text.startswith("  "):
+        return f"```text\n{text}\n```\n\n"
+    pieces = re.split(r"(`[^`]*`)", text)
+    return "".join(p if p.startswith("`") else escaped(p) for p in pieces).strip() + "\n\n"
+
+
+def escaped(text: str) -> str:
+    return re.sub(r"([*<\[|\\])", r"\\\1", text)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render())
