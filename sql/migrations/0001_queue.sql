@@ -545,26 +545,42 @@ comment on function steady_queue_slots_held is 'How many slots of each limit key
 create function steady_queue_hand_over(p_keys text[]) returns void
 language plpgsql
 set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 begin
-  with lucky as materialized (
-    select b.job
+  with free as materialized (
+    select h.limit_key, h.held, (
+      select j.limit_to from steady_queue_jobs j
+      where j.id = (
+        select b.job from steady_queue_blocked b
+        where b.limit_key = h.limit_key
+        order by b.priority desc, b.job
+        limit 1)) - h.held as slots
     from steady_queue_slots_held(p_keys) h
+  ), first_in_line as materialized (
+    select n.job, f.held,
+      row_number() over (partition by f.limit_key order by n.priority desc, n.job) as place
+    from free f
     cross join lateral (
-      select b.job, j.limit_to, row_number() over (order by b.priority desc, b.job) as place
+      select b.job, b.priority
       from steady_queue_blocked b
-      join steady_queue_jobs j on j.id = b.job
-      where b.limit_key = h.limit_key
-        and not exists (select from steady_queue_pauses p where p.queue = j.queue)
+      where b.limit_key = f.limit_key
+        and not exists (
+          select from steady_queue_pauses p join steady_queue_jobs j on j.queue = p.queue
+          where j.id = b.job)
       order by b.priority desc, b.job
-      limit greatest(0, (
-        select max(j.limit_to) from steady_queue_jobs j
-        where j.id = (
-          select b.job from steady_queue_blocked b
-          where b.limit_key = h.limit_key
-          order by b.priority desc, b.job limit 1)) - h.held)
-    ) as b
-    where h.held + b.place <= b.limit_to
+      limit greatest(f.slots, 0)
+    ) n
+  ), lucky as materialized (
+    -- A lowered limit is on the jobs enqueued since.
+    select l.job
+    from first_in_line l
+    join steady_queue_jobs j on j.id = l.job
+    where l.held + l.place <= j.limit_to
   ), unblocked as (
     delete from steady_queue_blocked b using lucky where b.job = lucky.job
     returning b.*
@@ -610,6 +626,10 @@ create function steady_queue_admit(
 language plpgsql
 set search_path from current
 set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
 as $$
 declare
   v_wanted text[];
@@ -700,6 +720,7 @@ language plpgsql
 set search_path from current
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
@@ -819,6 +840,7 @@ language plpgsql
 set search_path from current
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 begin
   if not steady_queue_producers_ended(
@@ -898,6 +920,7 @@ language plpgsql
 set search_path from current
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
 as $$

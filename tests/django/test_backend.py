@@ -83,14 +83,13 @@ def plain():
 @pytest.fixture
 def second(transactional_db, monkeypatch):
     """An alias of its own, and so a session of its own, that holds the queue."""
-    entry = dict(connections["default"].settings_dict)
-    monkeypatch.setitem(connections.settings, "second", entry)
+    connections.settings["second"] = dict(connections["default"].settings_dict)
     monkeypatch.setattr(steady_queue, "database", "second")
     # The test case knows nothing of this alias and would forbid it to connect by itself.
     connections["second"].connect()
     yield "second"
     connections["second"].close()
-    del connections["second"]
+    del connections["second"], connections.settings["second"]
 
 
 @pytest.fixture

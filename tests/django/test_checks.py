@@ -23,20 +23,18 @@ TYPE_ERROR = pytest.mark.xfail(
 
 
 @pytest.fixture
-def alias(monkeypatch):
+def alias():
     """Adds an alias to DATABASES until the test ends."""
     made = []
 
     def add(name, **entry):
-        monkeypatch.setitem(
-            connections.settings, name, {**connections.settings["default"], **entry}
-        )
+        connections.settings[name] = {**connections.settings["default"], **entry}
         made.append(name)
         return name
 
     yield add
     for name in made:
-        del connections[name]
+        del connections[name], connections.settings[name]
 
 
 def found(databases=None):

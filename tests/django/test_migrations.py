@@ -48,7 +48,7 @@ def second(db, monkeypatch, settings):
     owner = connect(autocommit=True)
     owner.execute(f'drop database if exists "{entry["NAME"]}" with (force)')
     owner.execute(f'create database "{entry["NAME"]}"')
-    monkeypatch.setitem(connections.settings, "second", entry)
+    connections.settings["second"] = entry
     monkeypatch.setattr(steady_queue, "database", "second")
     settings.DATABASE_ROUTERS = [
         "steady_queue.db_router.SteadyQueueRouter",
@@ -64,7 +64,7 @@ def second(db, monkeypatch, settings):
 
     yield run
     connections["second"].close()
-    del connections["second"]
+    del connections["second"], connections.settings["second"]
     owner.execute(f'drop database "{entry["NAME"]}" with (force)')
     owner.close()
 

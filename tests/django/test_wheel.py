@@ -28,18 +28,15 @@ PUBLISHED = [
 NOT_SOURCE = shutil.ignore_patterns("__pycache__", ".*", "_build", "node_modules")
 
 SETTINGS = """
-import os
-from psycopg.conninfo import conninfo_to_dict
+from pathlib import Path
+from steady_queue import embedded
 
 SECRET_KEY = "only for a test"
 USE_TZ = True
 INSTALLED_APPS = ["steady_queue", "shop"]
 TASKS = {"default": {"BACKEND": "steady_queue.backend.SteadyQueueBackend", "QUEUES": []}}
-found = conninfo_to_dict(os.environ["DATABASE_URL"])
-DATABASES = {"default": {
-    "ENGINE": "django.db.backends.postgresql",
-    "NAME": found["dbname"], "HOST": found["host"], "PORT": found["port"], "USER": found["user"],
-}}
+# With DATABASE_URL in the environment nothing is started.
+DATABASES = {"default": embedded.database(Path(__file__).parent / ".postgres")}
 """
 TASKS = """
 from django.db import connection
@@ -179,7 +176,11 @@ def database(db):
         owner.execute(f'drop database if exists "{name}" with (force)')
         owner.execute(f'create database "{name}"')
         yield psycopg.conninfo.make_conninfo(
-            host=settings["HOST"], port=settings["PORT"], user=settings["USER"], dbname=name
+            host=settings["HOST"],
+            port=settings["PORT"],
+            user=settings["USER"],
+            password=settings["PASSWORD"] or None,
+            dbname=name,
         )
         owner.execute(f'drop database "{name}" with (force)')
 
