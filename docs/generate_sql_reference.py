@@ -20,9 +20,10 @@ The queue's tables, functions and views, chapter by chapter, as `sql/schema` has
 above each is its comment there. In psql, `\\d+`, `\\df+` and `\\dv+ steady_queue_*` show the short
 form of it.
 
-Queries may read any table and view. Changes go through the functions: those of `80_steer.sql`,
-`steady_queue_enqueue`, and the functions of `65_recurring.sql` whose comment shows how to call
-them are made to be called by people. The others are called by steady_queue's own processes.
+Queries may read any table and view. Changes go through functions. For people, and for triggers and
+programs of yours, are `steady_queue_enqueue`, those of `80_steer.sql`, `steady_queue_maintain_limits`,
+`steady_queue_prune`, and of `65_recurring.sql` those that schedule and unschedule, pause, resume and
+run now. The others are called by steady_queue itself.
 
 Errors of the functions' own have these codes:
 
@@ -36,7 +37,7 @@ Errors of the functions' own have these codes:
 CREATE = re.compile(r"create (table|sequence|index|function|trigger|view) (\w+)")
 COMMENT_ON = re.compile(r"comment on (?:table|sequence|function|view) (\w+) is\s+'((?:[^']|'')*)';")
 COMMENT_ON_COLUMN = re.compile(r"comment on column (\w+)\.(\w+) is\s+'((?:[^']|'')*)';")
-ORDER = ("sequence", "table", "function", "trigger", "view")
+SHOWN = ("sequence", "table", "function", "trigger", "view")
 
 
 @dataclass
@@ -115,24 +116,33 @@ def render_chapter(chapter: Chapter) -> Iterator[str]:
     yield f"## {chapter.name}\n"
     if chapter.text:
         yield prose(chapter.text)
-    for kind in ORDER:
+    indexes = [item for item in chapter.items if item.kind == "index"]
+    for kind in SHOWN:
         for item in chapter.items:
             if item.kind == kind:
                 yield f"### {item.name}\n"
-                yield from render_item(item, short.get(item.name, ""), source)
+                yield from render_item(item, short.get(item.name, ""), indexes)
+                yield from render_columns(item, source)
 
 
-def render_item(item: Item, short: str, source: str) -> Iterator[str]:
+def render_item(item: Item, short: str, indexes: list[Item]) -> Iterator[str]:
     if item.kind == "view":
         yield prose(short)
         yield "Columns: " + ", ".join(f"`{name}`" for name in view_columns(item.definition)) + ".\n"
         return
     shown = signature(item.definition) if item.kind == "function" else item.definition
+    for index in indexes:
+        if f" on {item.name} " in index.definition:
+            shown += "".join(f"\n-- {line}" for line in index.promise.splitlines())
+            shown += f"\n{index.definition}"
     yield f"```sql\n{shown}\n```\n"
     if item.promise:
         yield prose(item.promise)
     if short and short.rstrip(".") not in " ".join(item.promise.split()):
         yield prose(short)
+
+
+def render_columns(item: Item, source: str) -> Iterator[str]:
     for table, column, said in COMMENT_ON_COLUMN.findall(source):
         if table == item.name:
             yield prose(f"`{column}`: {said}".replace("''", "'"))
@@ -164,14 +174,14 @@ def without_parentheses(text: str) -> str:
 def prose(comment: str) -> str:
     """A comment as Markdown: paragraphs, and what is indented as it stands."""
     paragraphs = re.split(r"\n\s*\n", comment.strip("\n"))
-    return "".join(map(paragraph, paragraphs))
+    return "\n".join(map(paragraph, paragraphs))
 
 
 def paragraph(text: str) -> str:
     if text.startswith("  "):
-        return f"```text\n{text}\n```\n\n"
+        return f"```text\n{text}\n```\n"
     pieces = re.split(r"(`[^`]*`)", text)
-    return "".join(p if p.startswith("`") else escaped(p) for p in pieces).strip() + "\n\n"
+    return "".join(p if p.startswith("`") else escaped(p) for p in pieces).strip() + "\n"
 
 
 def escaped(text: str) -> str:

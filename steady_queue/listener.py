@@ -34,13 +34,16 @@ class Listener:
 
     An armed listener holds the lock, so that producers send NOTIFY. The order is always: LISTEN,
     arm, prove that every producer that looked before has ended, look. ``proven`` is the caller's
-    note of that, true for as long as the listener stays armed. See docs/explanation/waking-up.md.
+    note of that, true for as long as the listener stays armed. Notifications that ``own_pid`` sent
+    wake nobody: the backend with which this process claims, after it has handed slots over.
+    See docs/explanation/waking-up.md.
     """
 
     def __init__(self, topics: list[str]) -> None:
         self.topics = topics
         self.armed = False
         self.proven = False
+        self.own_pid: int | None = None
         self._woken = False
         self._connection: psycopg.Connection[Any] | None = None
         self._said_that_it_polls = False
@@ -93,7 +96,7 @@ class Listener:
         try:
             if not _is_direct(connection):
                 raise psycopg.OperationalError("the address leads to a transaction pooler")
-            connection.add_notify_handler(lambda notify: self._hear(notify.payload))
+            connection.add_notify_handler(lambda notify: self._hear(notify.payload, notify.pid))
             connection.execute(f"listen {CHANNEL}")
         except BaseException:
             connection.close()
@@ -104,9 +107,11 @@ class Listener:
     def _read(self, pgconn: pq.abc.PGconn) -> None:
         pgconn.consume_input()
         while notify := pgconn.notifies():
-            self._hear(notify.extra.decode(errors="replace"))
+            self._hear(notify.extra.decode(errors="replace"), notify.be_pid)
 
-    def _hear(self, topic: str) -> None:
+    def _hear(self, topic: str, sender: int) -> None:
+        if sender == self.own_pid:
+            return
         self._woken = (
             self._woken
             or topic in self.topics

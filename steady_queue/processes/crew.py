@@ -7,7 +7,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from steady_queue.performer import Performer
 from steady_queue.processes.started import StartedJobs
@@ -39,12 +40,12 @@ class Crew:
         self._worker_id = worker_id
         self._started = started
         self._notice = notice
-        self._waiting: SimpleQueue[tuple[ClaimedJob, float] | None] = SimpleQueue()
+        self._waiting: SimpleQueue[tuple[ClaimedJob, float]] = SimpleQueue()
         self._outcomes: deque[Outcome] = deque()
         self._suspects: deque[tuple[ClaimedJob, float]] = deque()
         self._alone = False
         self._held = 0
-        self._seconds_each = 1.0
+        self.seconds_each = 1.0
         self._last_start = time.monotonic()
         for number in range(threads):
             threading.Thread(
@@ -69,7 +70,7 @@ class Crew:
 
     def _ahead(self) -> int:
         """Jobs to hold beyond the threads: some when tasks are short, none when they are long."""
-        return min(MOST_AHEAD, int(self.threads * SOON / self._seconds_each))
+        return min(MOST_AHEAD, int(self.threads * SOON / self.seconds_each))
 
     def start(self, jobs: list[ClaimedJob]) -> None:
         """Hand jobs to the threads. A suspect waits until it can run alone."""
@@ -108,22 +109,13 @@ class Crew:
 
     def give_back(self) -> list[ClaimedJob]:
         """The jobs that no thread has started; they are no longer held."""
-        jobs = []
-        while self.waiting:
-            taken = self._take_back()
-            if taken:
-                jobs.append(taken)
-        jobs += [job for job, _ in self._suspects]
+        jobs = [job for job, _ in self._suspects]
         self._suspects.clear()
+        with suppress(Empty):
+            while True:
+                jobs.append(self._waiting.get_nowait()[0])
         self._held -= len(jobs)
         return jobs
-
-    def _take_back(self) -> ClaimedJob | None:
-        try:
-            item = self._waiting.get_nowait()
-        except Exception:
-            return None
-        return item[0] if item else None
 
     def _start_suspect(self) -> None:
         """Its last process died beside others' jobs: alone, the next death would say which."""
@@ -135,17 +127,14 @@ class Crew:
     def _learn(self, outcomes: list[Outcome]) -> None:
         mean = sum(outcome.ran for outcome in outcomes) / len(outcomes)
         # A long task is believed at once, short ones only by and by.
-        weight = 1.0 if mean > self._seconds_each else 0.5
-        self._seconds_each += weight * (mean - self._seconds_each)
-        self._seconds_each = max(self._seconds_each, 1e-6)
+        weight = 1.0 if mean > self.seconds_each else 0.5
+        self.seconds_each += weight * (mean - self.seconds_each)
+        self.seconds_each = max(self.seconds_each, 1e-6)
 
     def _work(self, slot: int) -> None:
         performer = Performer(self._worker_id)
         while True:
-            item = self._waiting.get()
-            if item is None:
-                return
-            job, received_at = item
+            job, received_at = self._waiting.get()
             self._last_start = time.monotonic()
             self._started.note(slot, job.id)
             outcome = performer.perform(job, received_at)

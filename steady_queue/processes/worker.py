@@ -19,7 +19,7 @@ from steady_queue.queries import ClaimedJob, Outcome
 logger = logging.getLogger("steady_queue")
 
 GATHER = 0.01
-"""Seconds for which outcomes may gather while the threads still have jobs."""
+"""Seconds for which outcomes may gather, and within which short tasks are waited for."""
 
 MARK_EVERY = 2000
 """Jobs after which the marks of the lanes are moved up."""
@@ -43,10 +43,14 @@ class Worker(Loop):
         self._since_mark = 0
         self._busy: list[Outcome] = []
         self._last_try_in = 0.0
+        self._look_at = 0.0
 
     def step(self) -> float:
-        self.listener.drain()
-        finished, room = self.crew.finished(), self.crew.room()
+        woken, finished = self.listener.drain(), self.crew.finished()
+        if not (woken or finished) and (early := self._look_at - time.monotonic()) > 0:
+            return early
+        room = self.crew.room()
+        self.listener.own_pid = self.database.connection().info.backend_pid
         jobs = self.hand_in_and_claim(finished, room)
         self.crew.start(jobs)
         self._move_marks(len(jobs))
@@ -54,6 +58,7 @@ class Worker(Loop):
         if self._busy:
             seconds = max(seconds, self.rest.look_again())
         self.watch(self.listener.fileno())
+        self._look_at = time.monotonic() + seconds
         return seconds
 
     def hand_in_and_claim(self, finished: list[Outcome], room: int) -> list[ClaimedJob]:
@@ -91,6 +96,9 @@ class Worker(Loop):
         if claimed == room:
             self.rest.after_full()
             return self._until_finished()
+        if claimed and self.crew.seconds_each < GATHER:
+            # An outcome is near, and the next look with it.
+            return GATHER
         if not self.rest.before_sleep():
             return self.rest.look_again()
         if not queries.is_quiet(self.database.connection(), self.queues):

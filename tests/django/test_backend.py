@@ -84,10 +84,11 @@ def plain():
 def second(transactional_db, monkeypatch):
     """An alias of its own, and so a session of its own, that holds the queue."""
     connections.settings["second"] = dict(connections["default"].settings_dict)
-    monkeypatch.setattr(steady_queue, "database", "second")
     # The test case knows nothing of this alias and would forbid it to connect by itself.
     connections["second"].connect()
-    yield "second"
+    with monkeypatch.context() as patch:
+        patch.setattr(steady_queue, "database", "second")
+        yield "second"
     connections["second"].close()
     del connections["second"], connections.settings["second"]
 

@@ -49,7 +49,6 @@ def second(db, monkeypatch, settings):
     owner.execute(f'drop database if exists "{entry["NAME"]}" with (force)')
     owner.execute(f'create database "{entry["NAME"]}"')
     connections.settings["second"] = entry
-    monkeypatch.setattr(steady_queue, "database", "second")
     settings.DATABASE_ROUTERS = [
         "steady_queue.db_router.SteadyQueueRouter",
         f"{__name__}.OnlyTheQueue",
@@ -62,7 +61,9 @@ def second(db, monkeypatch, settings):
             cursor.execute(statement, arguments or None)
             return cursor.fetchall() if cursor.description else []
 
-    yield run
+    with monkeypatch.context() as patch:
+        patch.setattr(steady_queue, "database", "second")
+        yield run
     connections["second"].close()
     del connections["second"], connections.settings["second"]
     owner.execute(f'drop database "{entry["NAME"]}" with (force)')
