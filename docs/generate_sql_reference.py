@@ -20,10 +20,10 @@ The queue's tables, functions and views, chapter by chapter, as `sql/schema` has
 above each is its comment there. In psql, `\\d+`, `\\df+` and `\\dv+ steady_queue_*` show the short
 form of it.
 
-Queries may read any table and view. Changes go through functions. For people, and for triggers and
-programs of yours, are `steady_queue_enqueue`, those of `80_steer.sql`, `steady_queue_maintain_limits`,
-`steady_queue_prune`, and of `65_recurring.sql` those that schedule and unschedule, pause, resume and
-run now. The others are called by steady_queue itself.
+Queries may read any table and view. Changes go through functions. For people, and for triggers
+and programs of yours, are `steady_queue_enqueue`, those of `80_steer.sql`,
+`steady_queue_maintain_limits`, `steady_queue_prune`, and of `65_recurring.sql` those that schedule
+and unschedule, pause, resume and run now. The others are called by steady_queue itself.
 
 Errors of the functions' own have these codes:
 
@@ -31,7 +31,7 @@ Errors of the functions' own have these codes:
 |---|---|
 | `SQ001` | a process claims that is not, or no longer, registered |
 | `SQ002` | a schedule is made at run time under a key that code declares |
-| `SQ003` | `steady_queue_enqueue` is given `args` that is no JSON array, or `kwargs` that is no object |
+| `SQ003` | `steady_queue_enqueue` gets `args` that is no array, or `kwargs` that is no object |
 """
 
 CREATE = re.compile(r"create (table|sequence|index|function|trigger|view) (\w+)")
@@ -64,50 +64,40 @@ def render() -> str:
 
 
 def read(path: Path) -> Chapter:
-    """A chapter: blocks apart by empty lines, each a comment, a statement, or both."""
     text, items = [], []
-    for block in blocks(path.read_text()):
-        comment = "".join(line[3:] + "\n" for line in leading_comment(block))
-        statement = block[len(leading_comment(block)) :]
-        created = CREATE.match("\n".join(statement))
+    for comment, statement in statements(path.read_text().splitlines()):
+        created = CREATE.match(statement)
         if created:
-            items.append(Item(created[1], created[2], "\n".join(statement), comment))
-        elif comment and not statement:
+            items.append(Item(created[1], created[2], statement, comment))
+        elif not statement:
             text.append(comment)
     return Chapter(path.name, "\n".join(text), items)
 
 
-def blocks(text: str) -> Iterator[list[str]]:
-    """Groups of lines: a comment with the statement under it, whose body may hold empty lines."""
-    block: list[str] = []
-    inside = False
-    for line in text.splitlines():
-        if line == "$$" or line == "end;" or line.startswith("end $$"):
-            inside = False
-        elif line.endswith("as $$") or line == "begin atomic":
-            inside = True
-        starts = line.startswith(("create ", "comment on ")) and is_finished(block)
-        if (not line and not inside) or starts:
-            if block:
-                yield block
-            block = []
-        if line:
-            block.append(line)
-    if block:
-        yield block
+def statements(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """Each statement with the comment right above it; a comment on its own has none under it."""
+    comment: list[str] = []
+    statement: list[str] = []
+    for line in [*lines, ""]:
+        if statement or line.startswith(("create ", "comment on ")):
+            statement.append(line)
+            if line == end_of(statement) or (end_of(statement) is None and line.endswith(";")):
+                yield "\n".join(comment), "\n".join(statement)
+                comment, statement = [], []
+        elif line.startswith("--"):
+            comment.append(line[3:])
+        elif comment:
+            yield "\n".join(comment) + "\n", ""
+            comment = []
 
 
-def is_finished(block: list[str]) -> bool:
-    return bool(block) and not block[-1].startswith("--")
-
-
-def leading_comment(block: list[str]) -> list[str]:
-    lines = []
-    for line in block:
-        if not line.startswith("--"):
-            break
-        lines.append(line)
-    return lines
+def end_of(statement: list[str]) -> str | None:
+    """The last line of a function; None for a statement that a semicolon ends."""
+    if "begin atomic" in statement:
+        return "end;"
+    if "as $$" in statement:
+        return "$$;"
+    return "" if statement[0].startswith("create function") else None
 
 
 def render_chapter(chapter: Chapter) -> Iterator[str]:

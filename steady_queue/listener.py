@@ -45,19 +45,16 @@ class Listener:
         self.proven = False
         self.own_pid: int | None = None
         self._woken = False
-        self._connection: psycopg.Connection[Any] | None = None
+        self.connection: psycopg.Connection[Any] | None = None
         self._said_that_it_polls = False
-
-    def fileno(self) -> int | None:
-        return self._connection.fileno() if self._connection else None
 
     def arm(self) -> bool:
         """Start to wait. False where LISTEN does not work: the caller has to poll."""
         try:
-            if self._connection is None:
+            if self.connection is None:
                 self._connect()
-            if self._connection and not self.armed:
-                queries.start_waiting(self._connection, self.topics)
+            if self.connection and not self.armed:
+                queries.start_waiting(self.connection, self.topics)
                 self.armed = True
         except LOST as error:
             self.close()
@@ -66,18 +63,18 @@ class Listener:
 
     def disarm(self) -> None:
         """Stop to wait: producers save their notifications while this process is busy."""
-        if self._connection and self.armed:
+        if self.connection and self.armed:
             self.armed = self.proven = False
             try:
-                queries.stop_waiting(self._connection, self.topics)
+                queries.stop_waiting(self.connection, self.topics)
             except LOST:
                 self.close()
 
     def drain(self) -> bool:
         """Whether a notification for one of the topics came since the last call."""
-        if self._connection:
+        if self.connection:
             try:
-                self._read(self._connection.pgconn)
+                self._read(self.connection.pgconn)
             except LOST:
                 # Whatever was sent meanwhile is lost: arm and look again.
                 self.close()
@@ -87,9 +84,9 @@ class Listener:
 
     def close(self) -> None:
         self.armed = self.proven = False
-        if self._connection:
-            self._connection.close()
-            self._connection = None
+        if self.connection:
+            self.connection.close()
+            self.connection = None
 
     def _connect(self) -> None:
         connection = psycopg.connect(**connection_parameters(), autocommit=True)
@@ -101,7 +98,7 @@ class Listener:
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
+        self.connection = connection
         self._said_that_it_polls = False
 
     def _read(self, pgconn: pq.abc.PGconn) -> None:

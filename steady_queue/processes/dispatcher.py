@@ -34,7 +34,7 @@ class Dispatcher(Loop):
         self._maintain(connection)
         moved, next_due_in = queries.dispatch_jobs(connection, self.options.batch_size)
         seconds = self._rest_after(moved, connection)
-        self.watch(self.listener.fileno())
+        self.watch(self.listener.connection)
         return max(0.0, min(seconds, self._until_due(next_due_in)))
 
     def shut_down(self) -> int:

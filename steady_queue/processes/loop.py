@@ -11,7 +11,7 @@ import socket
 import sys
 from contextlib import suppress
 from types import FrameType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import psycopg
 from django.dispatch import Signal
@@ -114,14 +114,18 @@ class Loop:
         with suppress(BlockingIOError):
             self._bell.send(b"\0")
 
-    def watch(self, fd: int | None) -> None:
-        """Let ``wait`` end when this file is readable, too (None: when none is)."""
-        for known in [f for f in self._selector.get_map() if f not in self._own_files()]:
-            if known == fd:
+    def watch(self, connection: psycopg.Connection[Any] | None) -> None:
+        """Let ``wait`` end when this connection can be read, too (None: none can).
+
+        Told apart as objects: a new connection often has the number of the file just closed.
+        """
+        own = (self._ear, self._lifeline)
+        for key in [k for k in self._selector.get_map().values() if k.fileobj not in own]:
+            if key.fileobj is connection:
                 return
-            self._selector.unregister(known)
-        if fd is not None:
-            self._selector.register(fd, selectors.EVENT_READ)
+            self._selector.unregister(key.fd)
+        if connection is not None:
+            self._selector.register(connection, selectors.EVENT_READ)
 
     def stop(self) -> None:
         self.stopping = True
@@ -130,9 +134,6 @@ class Loop:
     def quit(self) -> None:
         """End at once: what runs is put back by the supervisor, without charge."""
         os._exit(EX_TEMPFAIL)
-
-    def _own_files(self) -> tuple[int | None, ...]:
-        return (self._ear.fileno(), self._lifeline)
 
     def _listen_to_signals(self) -> None:
         # Bytes of the signals' own make a select() return that had started before they came.

@@ -46,7 +46,7 @@ class Scheduler(Loop):
         for due in queries.due_recurring_tasks(connection):
             self._look_at(connection, due)
         seconds = self._rest_after(connection)
-        self.watch(self.listener.fileno())
+        self.watch(self.listener.connection)
         next_run_in = queries.next_recurring_run_in(connection)
         return max(0.0, min(seconds, LOOK_EVERY if next_run_in is None else next_run_in))
 

@@ -49,6 +49,8 @@ class Worker(Loop):
         woken, finished = self.listener.drain(), self.crew.finished()
         if not (woken or finished) and (early := self._look_at - time.monotonic()) > 0:
             return early
+        # Due until all of it has been done: an error on the way leaves it so.
+        self._look_at = 0.0
         room = self.crew.room()
         self.listener.own_pid = self.database.connection().info.backend_pid
         jobs = self.hand_in_and_claim(finished, room)
@@ -57,7 +59,7 @@ class Worker(Loop):
         seconds = self._rest_after(len(jobs), room)
         if self._busy:
             seconds = max(seconds, self.rest.look_again())
-        self.watch(self.listener.fileno())
+        self.watch(self.listener.connection)
         self._look_at = time.monotonic() + seconds
         return seconds
 
