@@ -17,7 +17,7 @@ import steady_queue
 from steady_queue import checks, queries
 from steady_queue.arguments import Arguments
 from steady_queue.concurrency import limit_duration, limit_key
-from steady_queue.task import SteadyQueueTask
+from steady_queue.task import SteadyQueueTask, is_storable
 
 type Result = TaskResult[Any, Any]
 type Call = tuple[SteadyQueueTask, Sequence[Any], Mapping[str, Any]]
@@ -43,8 +43,13 @@ class SteadyQueueBackend(BaseTaskBackend):
     def validate_task(self, task: Task[Any, Any]) -> None:
         """Raises InvalidTask for what cannot be enqueued."""
         super().validate_task(task)
+        if not isinstance(task, SteadyQueueTask):
+            raise InvalidTask(
+                f"{task.module_path} was declared for another backend; declare it with "
+                f"@task(backend={self.alias!r})"
+            )
         name = task.queue_name
-        if not isinstance(name, str) or not 0 < len(name) <= 300 or "\x00" in name:
+        if not isinstance(name, str) or not 0 < len(name) <= 300 or not is_storable(name):
             raise InvalidTask(f"expected a queue name of 1 to 300 characters, got {name!r:.400}")
 
     def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Result:
@@ -113,7 +118,7 @@ def as_job(task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]
     return queries.NewJob(
         task.module_path,
         task.queue_name,
-        task.priority,
+        int(task.priority),
         arguments,
         _aware(task.run_after),
         key,

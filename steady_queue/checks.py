@@ -22,9 +22,10 @@ OLDEST_SERVER = 140000
 
 def check_backend(backend: SteadyQueueBackend) -> list[CheckMessage]:
     """Called by Django for each backend in ``TASKS``."""
+    if missing := _check_installed():
+        return missing
     return [
         *_check_options(backend),
-        *_check_installed(),
         *_check_queues(backend),
         *_check_alias(backend),
     ]

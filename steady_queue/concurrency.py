@@ -6,7 +6,11 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import steady_queue
-from steady_queue.task import SteadyQueueTask
+from steady_queue.task import SteadyQueueTask, is_storable
+
+LONGEST_DURATION = timedelta(days=36_500)
+LONGEST_KEY = 1000
+"""Characters of group and key together."""
 
 
 def limits_concurrency(
@@ -60,8 +64,12 @@ def _validate(key: Any, to: Any, duration: Any, group: Any, on_conflict: Any) ->
         raise ValueError("expected key not to be empty")
     if isinstance(to, bool) or not isinstance(to, int) or not 1 <= to <= 2**31 - 1:
         raise ValueError(f"expected to to be a whole number of at least 1, got {to!r}")
-    if duration is not None and not (isinstance(duration, timedelta) and duration > timedelta(0)):
-        raise ValueError(f"expected duration to be a positive timedelta, got {duration!r}")
+    if duration is not None and not (
+        isinstance(duration, timedelta) and timedelta(0) < duration <= LONGEST_DURATION
+    ):
+        raise ValueError(
+            f"expected duration to be a positive timedelta of at most 100 years, got {duration!r}"
+        )
     if group is not None and not (isinstance(group, str) and group):
         raise ValueError(f"expected group to be a non-empty string, got {group!r}")
     if on_conflict not in ("block", "discard"):
@@ -80,7 +88,13 @@ def limit_key(task: SteadyQueueTask, args: Any, kwargs: Any) -> str | None:
             f"got {value!r}"
         )
     # The group's own colons are doubled, so that no two pairs give the same text.
-    return f"{(task.concurrency_group or '').replace(':', '::')}: {value}"
+    full = f"{(task.concurrency_group or '').replace(':', '::')}: {value}"
+    if len(full) > LONGEST_KEY or not is_storable(full):
+        raise ValueError(
+            f"expected the concurrency key of {task.module_path} to be of at most {LONGEST_KEY} "
+            f"characters, group included, without NUL and lone surrogates, got {value[:100]!r}"
+        )
+    return full
 
 
 def limit_duration(task: SteadyQueueTask) -> timedelta:

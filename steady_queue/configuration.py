@@ -8,10 +8,18 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 
-def _positive(name: str, value: Any, kind: type | tuple[type, ...] = int) -> None:
-    zero = timedelta(0) if isinstance(value, timedelta) else 0
-    if isinstance(value, bool) or not isinstance(value, kind) or not value > zero:  # type: ignore[operator]
-        raise ImproperlyConfigured(f"STEADY_QUEUE: expected {name} to be positive, got {value!r}")
+def _positive(name: str, value: Any, kind: type = int) -> None:
+    wrong = isinstance(value, bool) or not isinstance(value, kind)
+    if wrong or not value > (timedelta(0) if kind is timedelta else 0):
+        raise ImproperlyConfigured(
+            f"STEADY_QUEUE: expected {name} to be a positive {kind.__name__}, got {value!r}"
+        )
+
+
+def _list(name: str, value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise ImproperlyConfigured(f"STEADY_QUEUE: expected {name} to be a list, got {value!r}")
+    return list(value)
 
 
 @dataclass
@@ -44,6 +52,7 @@ class Worker:
     def __post_init__(self) -> None:
         if isinstance(self.queues, str):
             self.queues = [self.queues]
+        self.queues = _list("a worker's queues", self.queues)
         if not self.queues or not all(isinstance(q, str) and q for q in self.queues):
             raise ImproperlyConfigured(
                 f"STEADY_QUEUE: expected a worker's queues to be names, got {self.queues!r}"
@@ -84,11 +93,16 @@ class Options:
     skip_recurring: bool = False
 
     def __post_init__(self) -> None:
-        self.workers = [_build(Worker, worker, "workers") for worker in self.workers]
-        self.dispatchers = [_build(Dispatcher, item, "dispatchers") for item in self.dispatchers]
+        self.workers = _build_all(Worker, self.workers, "workers")
+        self.dispatchers = _build_all(Dispatcher, self.dispatchers, "dispatchers")
         if self.recurring_tasks is not None:
-            tasks = self.recurring_tasks
-            self.recurring_tasks = [_build(RecurringTask, t, "recurring_tasks") for t in tasks]
+            self.recurring_tasks = _build_all(
+                RecurringTask, self.recurring_tasks, "recurring_tasks"
+            )
+
+
+def _build_all[T](kind: type[T], values: Any, path: str) -> list[T]:
+    return [_build(kind, value, path) for value in _list(path, values)]
 
 
 def _build[T](kind: type[T], value: Any, path: str) -> T:

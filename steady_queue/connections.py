@@ -18,6 +18,11 @@ logger = logging.getLogger("steady_queue")
 LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 """What says that the database, or the connection to it, is away: drop it and try again."""
 
+DIRECT_SESSION = """
+    set session characteristics as transaction isolation level read committed;
+    set time zone 'UTC';
+"""
+
 
 def connection_parameters() -> dict[str, Any]:
     """What Django would connect with, asked anew at each connect: passwords may rotate."""
@@ -58,9 +63,7 @@ def _configure(connection: Connection) -> None:
         connection.prepare_threshold = None
     else:
         connection.autocommit = True
-        connection.execute(
-            "set session characteristics as transaction isolation level read committed"
-        )
+        connection.execute(DIRECT_SESSION)
         connection.prepare_threshold = 0
     if role := settings["OPTIONS"].get("assume_role"):
         connection.execute(SQL("set role {}").format(Identifier(role)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
@@ -10,18 +11,21 @@ from traceback import format_exception
 from typing import Any
 
 from django.db import connections
+from django.dispatch import Signal
 from django.tasks import TaskContext, TaskResultStatus, task_backends
 from django.tasks.base import TaskError
 from django.tasks.signals import task_finished, task_started
 
 from steady_queue.arguments import Arguments
-from steady_queue.backend import SteadyQueueBackend, SteadyQueueResult
+from steady_queue.backend import SteadyQueueResult
 from steady_queue.queries import ClaimedJob, Outcome
 from steady_queue.retries import verdict
 from steady_queue.task import UnknownTaskClassError, as_enqueued, find_task
 
+logger = logging.getLogger("steady_queue")
+
 MAX_ERROR = 64 * 1024
-"""Characters of a traceback, and of a message, that are kept."""
+"""Bytes of a traceback, and of a message, that are kept: the beginning and the end."""
 
 IDLE = 5.0
 """Seconds after which a thread's database connections are checked before they are used again."""
@@ -55,7 +59,7 @@ class Performer:
         started = time.monotonic()
         try:
             result = self._result(job, started_at)
-            task_started.send_robust(SteadyQueueBackend, task_result=result)
+            _send(task_started, result)
             value = _call(result)
             _set(result, _return_value=value, status=TaskResultStatus.SUCCESSFUL)
             error = None
@@ -78,7 +82,7 @@ class Performer:
     def _finish(self, result: SteadyQueueResult, started_at: datetime, started: float) -> None:
         elapsed = timedelta(seconds=time.monotonic() - started)
         _set(result, finished_at=started_at + elapsed)
-        task_finished.send_robust(SteadyQueueBackend, task_result=result)
+        _send(task_finished, result)
 
     def _result(self, job: ClaimedJob, started_at: datetime) -> SteadyQueueResult:
         backend = job.backend
@@ -102,6 +106,14 @@ class Performer:
             errors=[TaskError(**error) for error in job.errors or ()],
             worker_ids=[*(job.workers or ()), self._worker_id],
         )
+
+
+def _send(signal: Signal, result: SteadyQueueResult) -> None:
+    """Whatever a receiver raises, SystemExit included, changes nothing."""
+    try:
+        signal.send_robust(type(task_backends[result.backend]), task_result=result)
+    except BaseException:
+        logger.exception("receiver raised: job=%s task=%s", result.id, result.task.module_path)
 
 
 def _call(result: SteadyQueueResult) -> Any:
@@ -152,12 +164,12 @@ def _traceback(exception: BaseException) -> str:
 
 def _storable(text: str) -> str:
     """Text that PostgreSQL takes: capped, without NUL and lone surrogates."""
-    if len(text) > MAX_ERROR:
-        half = MAX_ERROR // 2
-        text = (
-            f"{text[:half]}\n[... {len(text) - MAX_ERROR} characters left out ...]\n{text[-half:]}"
-        )
-    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+    kept = text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace")
+    if len(kept) > MAX_ERROR:
+        half = MAX_ERROR // 2 - 50
+        left_out = b"\n[... %d bytes left out ...]\n" % (len(kept) - 2 * half)
+        kept = kept[:half] + left_out + kept[-half:]
+    return kept.decode("utf-8", "ignore")
 
 
 def _check_connections(idle_for: float) -> None:
@@ -176,8 +188,8 @@ def _tidy_connections() -> None:
             continue
         if connection.in_atomic_block or not _is_idle(connection):
             # Django would wait for the end of an atomic block that nobody is in any more.
-            connection.in_atomic_block = False
-            connection.savepoint_ids = []
+            connection.in_atomic_block = connection.closed_in_transaction = False
+            connection.savepoint_ids, connection.atomic_blocks = [], []
             connection.needs_rollback = False
             connection.close()
         if connection.settings_dict["CONN_MAX_AGE"] == 0:

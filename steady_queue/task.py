@@ -3,15 +3,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, Self
 
 from django.apps import apps
+from django.conf import settings
 from django.tasks import Task, task_backends
 from django.tasks.exceptions import InvalidTask
 from django.utils import timezone
+from django.utils.module_loading import import_string
 
 known_lanes: set[tuple[str, int]] = set()
 """(queue, priority) of every task defined in this process."""
@@ -59,9 +61,37 @@ class SteadyQueueTask(Task):  # type: ignore[type-arg]
         }
         return replace(self, **{k: v for k, v in changes.items() if v is not None})
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its path and what ``using`` may change: keys and policies may hold functions."""
+        return _restore, (
+            self.module_path,
+            self.backend,
+            self.queue_name,
+            self.priority,
+            self.run_after,
+        )
+
+
+def _restore(path: str, *changes: Any) -> SteadyQueueTask:
+    return as_enqueued(import_string(path), *changes)
+
 
 def _moment(run_after: datetime | timedelta | None) -> datetime | None:
-    return timezone.now() + run_after if isinstance(run_after, timedelta) else run_after
+    if not isinstance(run_after, timedelta):
+        return run_after
+    moment = datetime.now(UTC) + run_after
+    # Added before it is made local: a span is elapsed time, also over a clock change.
+    return (
+        moment if settings.USE_TZ else timezone.make_naive(moment, timezone.get_default_timezone())
+    )
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL can keep the text: it takes neither NUL nor lone surrogates."""
+    try:
+        return b"\x00" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 @lru_cache(maxsize=4096)

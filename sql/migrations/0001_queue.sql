@@ -27,11 +27,13 @@ create table steady_queue_jobs (
   queue text not null check (queue <> '' and char_length(queue) <= 300),
   priority smallint not null check (priority between -100 and 100),
   arguments json not null check (octet_length(arguments::text) <= 1048576),
-  run_after timestamptz,
+  -- What clients can read: drivers refuse infinity and years beyond four digits.
+  run_after timestamptz check (
+    run_after between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59.999999+00'),
   enqueued_at timestamptz not null default statement_timestamp(),
   limit_key text check (limit_key <> '' and char_length(limit_key) <= 1000),
   limit_to integer check (limit_to > 0),
-  limit_for interval check (limit_for > interval '0'),
+  limit_for interval check (limit_for > interval '0' and limit_for <= interval '100 years'),
   limit_conflict text check (limit_conflict in ('block', 'discard')),
   check ((limit_key is null) = (limit_to is null)
     and (limit_key is null) = (limit_for is null)

@@ -41,6 +41,14 @@ class JobAdmin(ReadOnlyAdmin):
     actions = ("retry", "discard")
     readonly_fields = ("errors_with_tracebacks",)
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        # Megabytes a page, and rows made by SQL may hold what Python cannot read.
+        return super().get_queryset(request).defer("arguments")
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        # Else arguments could be guessed, piece by piece, without the permission to see them.
+        return not lookup.startswith("arguments") and super().lookup_allowed(lookup, value, request)
+
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         fields = [f.name for f in JobState._meta.fields] + ["errors_with_tracebacks"]
         if not request.user.has_perm("steady_queue.view_arguments"):
@@ -68,14 +76,15 @@ class JobAdmin(ReadOnlyAdmin):
     @admin.action(permissions=["retry"], description="Retry failed jobs")
     def retry(self, request: HttpRequest, queryset: QuerySet[JobState]) -> None:
         jobs = list(queryset.values_list("pk", flat=True))
-        self._log(request, queryset, "retried")
+        self._log(request, queryset.filter(state__in=["failed", "discarded"]), "retried")
         count = queries.retry_jobs(steady_queue.database, jobs)
         messages.info(request, f"{count} of {len(jobs)} jobs are ready again.")
 
     @admin.action(permissions=["discard"], description="Discard waiting jobs")
     def discard(self, request: HttpRequest, queryset: QuerySet[JobState]) -> None:
         jobs = list(queryset.values_list("pk", flat=True))
-        self._log(request, queryset, "discarded")
+        waiting = queryset.filter(state__in=["ready", "scheduled", "blocked"])
+        self._log(request, waiting, "discarded")
         count = queries.discard_jobs(steady_queue.database, jobs)
         messages.info(request, f"{count} of {len(jobs)} jobs were discarded.")
 

@@ -5,7 +5,7 @@ import random
 import time
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from steady_queue import queries
 from steady_queue.arguments import Arguments
@@ -69,7 +69,12 @@ class Scheduler(Loop):
                 if queries.take_run_now(connection, due.key, due.run_now_at):
                     self._enqueue(connection, due, due.run_now_at, delay=timedelta(0))
                 return
-            run_at, following = next_runs(due)
+            try:
+                run_at, following = next_runs(due)
+            except (ValueError, ZoneInfoNotFoundError) as error:
+                # Made by SQL: nobody could check it. It rests until it is made anew.
+                logger.error("unreadable: key=%s reason=%r", due.key, str(error))
+                run_at = following = None
             won = queries.advance_recurring_task(
                 connection, due.key, due.next_run_at, following, run_at
             )

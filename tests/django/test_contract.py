@@ -408,11 +408,6 @@ def test_a_task_may_go_to_another_backend_for_once(tasks, sql):
     assert sql("select count(*) from steady_queue_jobs") == [(0,)]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AttributeError,
-    reason="backend.enqueue_all reads concurrency_key of a plain django.tasks.Task",
-)
 def test_a_task_declared_for_another_backend_is_enqueued_or_clearly_refused(tasks, sql):
     tasks(default={}, dummy={"BACKEND": "django.tasks.backends.dummy.DummyBackend"})
     plain = task(backend="dummy")(without_context)
@@ -441,9 +436,6 @@ def test_a_task_comes_back_from_a_pickle(one):
 
 
 @pickles
-@pytest.mark.xfail(
-    strict=True, reason="SteadyQueueTask pickles concurrency_key, which may be a lambda"
-)
 def test_a_task_limited_by_a_callable_comes_back_from_a_pickle():
     assert pickle.loads(pickle.dumps(limited)) == limited
 

@@ -144,6 +144,13 @@ class TestMarks:
     def advance(self):
         self.session.execute("select steady_queue_advance_marks()")
 
+    def settle(self):
+        """Until no transaction of anybody's, autovacuum included, is as old as the note."""
+        settled = """
+            select pg_snapshot_xmin(pg_current_snapshot()) > max(noted_xid) from steady_queue_lanes"""
+        while not self.session.execute(settled).fetchone()[0]:
+            pass
+
     def mark(self):
         return self.session.execute(
             "select mark from steady_queue_lanes where queue = 'default' and not express"
@@ -158,6 +165,7 @@ class TestMarks:
         self.advance()
         assert self.mark() == 0
         self.enqueue(self.session)
+        self.settle()
         self.advance()
         assert self.mark() == job + 1
 
@@ -166,6 +174,7 @@ class TestMarks:
         self.enqueue(self.session)
         self.advance()
         self.enqueue(self.session)
+        self.settle()
         self.advance()
         assert self.mark() == first
 
