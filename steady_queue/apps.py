@@ -12,6 +12,9 @@ class SteadyQueueConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        # Registers Django's own check, which asks each backend for its messages.
+        import django.tasks  # noqa: F401
+
         from steady_queue import checks
 
         django_checks.register(checks.check_configuration)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 import steady_queue
-from steady_queue.task import SteadyQueueTask, is_storable
+from steady_queue.task import SteadyQueueTask, is_own_task, is_storable
 
 LONGEST_DURATION = timedelta(days=36_500)
 LONGEST_KEY = 1000
@@ -40,11 +40,8 @@ def limits_concurrency(
     _validate(key, to, duration, group, on_conflict)
 
     def limit(task: SteadyQueueTask) -> SteadyQueueTask:
-        if not isinstance(task, SteadyQueueTask):
-            raise TypeError(
-                f"@limits_concurrency needs a task of steady_queue, got {task!r}; "
-                "put it above @task()"
-            )
+        if not is_own_task("@limits_concurrency", task):
+            return task
         return replace(
             task,
             concurrency_key=key,

@@ -104,8 +104,13 @@ class Performer:
             kwargs=kwargs,
             backend=backend,
             errors=[TaskError(**error) for error in job.errors or ()],
-            worker_ids=[*(job.workers or ()), self._worker_id],
+            worker_ids=self._worker_ids(job),
         )
+
+    def _worker_ids(self, job: ClaimedJob) -> list[str]:
+        """One for each attempt; of very many, the first are no longer known by name."""
+        known = job.workers or []
+        return ["unknown"] * (job.attempt - len(known)) + known + [self._worker_id]
 
 
 def _send(signal: Signal, result: SteadyQueueResult) -> None:

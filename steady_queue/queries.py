@@ -372,6 +372,10 @@ def register_process(
     )
 
 
+def note_pid(connection: Connection, process: int, pid: int) -> None:
+    _value(connection, "select steady_queue_note_pid(%s, %s)", process, pid)
+
+
 HEARTBEAT_AND_SWEEP = """
     select 'gone', h from steady_queue_heartbeat(%s::bigint[], %s) as h
     union all

@@ -15,7 +15,7 @@ import steady_queue
 from steady_queue import configuration, queries
 from steady_queue.arguments import Arguments
 from steady_queue.cron import Cron
-from steady_queue.task import SteadyQueueTask, find_task
+from steady_queue.task import SteadyQueueTask, find_task, is_own_task
 
 type Missed = Literal["latest", "skip", "all"]
 
@@ -39,10 +39,6 @@ class Recurring:
     def __post_init__(self) -> None:
         if not isinstance(self.key, str) or not self.key:
             raise ValueError(f"expected key to be a non-empty string, got {self.key!r}")
-        if not isinstance(self.task, SteadyQueueTask):
-            raise TypeError(
-                f"@recurring needs a task of steady_queue, got {self.task!r}; put it above @task()"
-            )
         if self.missed not in ("latest", "skip", "all"):
             raise ValueError(
                 f"expected missed to be 'latest', 'skip' or 'all', got {self.missed!r}"
@@ -118,6 +114,8 @@ def recurring(
     place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
     def declare(task: SteadyQueueTask) -> SteadyQueueTask:
+        if not is_own_task("@recurring", task):
+            return task
         declared = Recurring(
             key=key,
             task=task,

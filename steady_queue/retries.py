@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Literal
 
-from steady_queue.task import SteadyQueueTask
+from steady_queue.task import SteadyQueueTask, is_own_task
 
 type Wait = Literal["exponential"] | timedelta | Callable[[int], timedelta]
 
@@ -122,10 +122,8 @@ def _add(
     name: str, policy: RetryPolicy | DiscardPolicy
 ) -> Callable[[SteadyQueueTask], SteadyQueueTask]:
     def add(task: SteadyQueueTask) -> SteadyQueueTask:
-        if not isinstance(task, SteadyQueueTask):
-            raise TypeError(
-                f"@{name} needs a task of steady_queue, got {task!r}; put it above @task()"
-            )
+        if not is_own_task(f"@{name}", task):
+            return task
         return replace(task, policies=(policy, *task.policies))
 
     return add
@@ -148,4 +146,5 @@ def _from_options(task: SteadyQueueTask) -> tuple[RetryPolicy, ...]:
     """What ``@task(max_attempts=..., backoff=...)`` of Django 6.1 says."""
     if task.max_attempts is None:
         return ()
-    return (RetryPolicy((Exception,), task.max_attempts, task.backoff or "exponential", 0.15),)
+    wait: Wait = "exponential" if task.backoff is None else task.backoff
+    return (RetryPolicy((Exception,), task.max_attempts, wait, 0.15),)

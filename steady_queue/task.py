@@ -86,6 +86,14 @@ def _moment(run_after: datetime | timedelta | None) -> datetime | None:
     )
 
 
+def is_own_task(decorator: str, task: Any) -> bool:
+    """Whether the decorator has anything to say to the task: not where it is another backend's,
+    such as the ImmediateBackend of a project's tests. Raises TypeError for what is no task."""
+    if not isinstance(task, Task):
+        raise TypeError(f"{decorator} needs a task, got {task!r}; put it above @task()")
+    return isinstance(task, SteadyQueueTask)
+
+
 def is_storable(text: str) -> bool:
     """Whether PostgreSQL can keep the text: it takes neither NUL nor lone surrogates."""
     try:

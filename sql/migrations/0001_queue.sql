@@ -159,6 +159,8 @@ create table steady_queue_errors (
 );
 comment on table steady_queue_errors is
   'Every attempt that did not succeed, with its traceback (without locals, at most 64 KB).';
+comment on column steady_queue_errors.attempt is
+  'Which attempt failed; 0 for a start that was lost with its process.';
 create index steady_queue_errors_job on steady_queue_errors (job);
 
 
@@ -805,8 +807,13 @@ begin
           json_agg(json_build_object(
             'exception_class_path', e.exception_class, 'traceback', e.traceback) order by e.id) as errors,
           array_agg(e.process::text order by e.id) as workers
-        from steady_queue_errors e
-        where c.attempt > 0 and e.job = c.job and e.attempt <= c.attempt
+        from (
+          -- The attempts since the last retry by hand, at most the latest 25.
+          select e.* from steady_queue_errors e
+          where c.attempt > 0 and e.job = c.job and e.attempt > 0
+          order by e.id desc
+          limit least(c.attempt, 25)
+        ) e
       ) as past on true
       order by c.position;
       get diagnostics v_claimed = row_count;
@@ -939,7 +946,7 @@ begin
     using unnest(p_jobs, p_claims, p_waited, p_ran, p_errors) as g(job, claim, waited, ran, error)
     where r.job = g.job and r.claim = g.claim
       and (r.limit_key is null or r.limit_key = any (v_keys))
-    returning r.job, r.process, (r.attempt + 1)::smallint as attempt, r.lost_starts, r.claimed_at,
+    returning r.job, r.process, least(r.attempt + 1, 32767)::smallint as attempt, r.lost_starts, r.claimed_at,
       r.claimed_at + g.waited * interval '1 second' as started_at,
       r.claimed_at + (g.waited + g.ran) * interval '1 second' as finished_at,
       g.error, (g.error ->> 'retry_in')::double precision as retry_in
@@ -1261,7 +1268,12 @@ set search_path from current
 as $$
 begin
   delete from steady_queue_recurring_tasks t where t.key = p_key and t.owner is null;
-  return found;
+  if not found then
+    return false;
+  end if;
+  delete from steady_queue_recurring_executions e
+  where e.key = p_key and e.enqueued_at = 'infinity';
+  return true;
 end
 $$;
 comment on function steady_queue_unschedule_task is 'Removes a schedule that was made at run time.';
@@ -1440,6 +1452,15 @@ end;
 comment on function steady_queue_register_process is 'Registers a process; returns its number.';
 
 
+-- Notes the operating system's number of a process that was registered before it lived.
+create function steady_queue_note_pid(p_process bigint, p_pid integer) returns void
+language sql volatile
+begin atomic
+  update steady_queue_processes set pid = p_pid where id = p_process;
+end;
+comment on function steady_queue_note_pid is 'Notes the operating system''s number of a process.';
+
+
 -- Says that these processes are alive. Returns those that are not registered (any more). A gap of
 -- more than half the threshold ends a process's steadiness: after an outage of the database or a
 -- laptop's sleep nobody is called dead before everybody had the time to speak.
@@ -1472,7 +1493,8 @@ comment on function steady_queue_heartbeat is 'Keeps processes alive; returns th
 -- begun to run (null: not known, so all of them). A job that was the only one started is charged
 -- with a lost start, and failed when it has p_max_lost_starts of them; when several were, each is
 -- a suspect, put back without charge, and runs alone the next time. Jobs that were not started are
--- put back as they were. Returns how many jobs it put back or failed.
+-- put back as they were. Returns how many jobs it put back or failed. Never waits: jobs whose limit
+-- somebody has locked stay, and the process with them, until a sweep finds it silent.
 create function steady_queue_recover_jobs(
   p_process bigint,
   p_started bigint[],
@@ -1494,14 +1516,12 @@ begin
   into v_started, v_keys
   from steady_queue_running r
   where r.process = p_process;
-  -- Waits for other queue functions only, and for them shortly. Keys before running rows.
-  perform from steady_queue_semaphores s
-  where s.limit_key = any (v_keys)
-  order by s.limit_key
-  for update;
+  -- Keys before running rows.
+  v_keys := steady_queue_lock_keys(v_keys);
 
   with lost as (
-    delete from steady_queue_running r where r.process = p_process
+    delete from steady_queue_running r
+    where r.process = p_process and (r.limit_key is null or r.limit_key = any (v_keys))
     returning r.*, coalesce(r.job = any (v_started), false) as started,
       coalesce(r.job = any (v_started) and cardinality(v_started) = 1, false) as charged
   ), failed as (
@@ -1514,7 +1534,7 @@ begin
   ), explained as (
     insert into steady_queue_errors
       (job, attempt, process, failed_at, exception_class, message, traceback)
-    select l.job, l.attempt, l.process, clock_timestamp(), p_exception_class, p_message, ''
+    select l.job, 0, l.process, clock_timestamp(), p_exception_class, p_message, ''
     from lost l
     where l.charged
   ), ready as (
@@ -1530,7 +1550,9 @@ begin
   if v_keys is not null then
     perform steady_queue_hand_over(v_keys);
   end if;
-  delete from steady_queue_processes p where p.id = p_process;
+  delete from steady_queue_processes p
+  where p.id = p_process
+    and not exists (select from steady_queue_running r where r.process = p_process);
   return v_recovered;
 end
 $$;

@@ -156,6 +156,8 @@ create table steady_queue_errors (
 );
 comment on table steady_queue_errors is
   'Every attempt that did not succeed, with its traceback (without locals, at most 64 KB).';
+comment on column steady_queue_errors.attempt is
+  'Which attempt failed; 0 for a start that was lost with its process.';
 create index steady_queue_errors_job on steady_queue_errors (job);
 
 

@@ -340,8 +340,13 @@ begin
           json_agg(json_build_object(
             'exception_class_path', e.exception_class, 'traceback', e.traceback) order by e.id) as errors,
           array_agg(e.process::text order by e.id) as workers
-        from steady_queue_errors e
-        where c.attempt > 0 and e.job = c.job and e.attempt <= c.attempt
+        from (
+          -- The attempts since the last retry by hand, at most the latest 25.
+          select e.* from steady_queue_errors e
+          where c.attempt > 0 and e.job = c.job and e.attempt > 0
+          order by e.id desc
+          limit least(c.attempt, 25)
+        ) e
       ) as past on true
       order by c.position;
       get diagnostics v_claimed = row_count;

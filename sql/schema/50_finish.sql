@@ -37,7 +37,7 @@ begin
     using unnest(p_jobs, p_claims, p_waited, p_ran, p_errors) as g(job, claim, waited, ran, error)
     where r.job = g.job and r.claim = g.claim
       and (r.limit_key is null or r.limit_key = any (v_keys))
-    returning r.job, r.process, (r.attempt + 1)::smallint as attempt, r.lost_starts, r.claimed_at,
+    returning r.job, r.process, least(r.attempt + 1, 32767)::smallint as attempt, r.lost_starts, r.claimed_at,
       r.claimed_at + g.waited * interval '1 second' as started_at,
       r.claimed_at + (g.waited + g.ran) * interval '1 second' as finished_at,
       g.error, (g.error ->> 'retry_in')::double precision as retry_in

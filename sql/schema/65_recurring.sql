@@ -132,7 +132,12 @@ set search_path from current
 as $$
 begin
   delete from steady_queue_recurring_tasks t where t.key = p_key and t.owner is null;
-  return found;
+  if not found then
+    return false;
+  end if;
+  delete from steady_queue_recurring_executions e
+  where e.key = p_key and e.enqueued_at = 'infinity';
+  return true;
 end
 $$;
 comment on function steady_queue_unschedule_task is 'Removes a schedule that was made at run time.';

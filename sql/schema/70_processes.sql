@@ -17,6 +17,15 @@ end;
 comment on function steady_queue_register_process is 'Registers a process; returns its number.';
 
 
+-- Notes the operating system's number of a process that was registered before it lived.
+create function steady_queue_note_pid(p_process bigint, p_pid integer) returns void
+language sql volatile
+begin atomic
+  update steady_queue_processes set pid = p_pid where id = p_process;
+end;
+comment on function steady_queue_note_pid is 'Notes the operating system''s number of a process.';
+
+
 -- Says that these processes are alive. Returns those that are not registered (any more). A gap of
 -- more than half the threshold ends a process's steadiness: after an outage of the database or a
 -- laptop's sleep nobody is called dead before everybody had the time to speak.
@@ -49,7 +58,8 @@ comment on function steady_queue_heartbeat is 'Keeps processes alive; returns th
 -- begun to run (null: not known, so all of them). A job that was the only one started is charged
 -- with a lost start, and failed when it has p_max_lost_starts of them; when several were, each is
 -- a suspect, put back without charge, and runs alone the next time. Jobs that were not started are
--- put back as they were. Returns how many jobs it put back or failed.
+-- put back as they were. Returns how many jobs it put back or failed. Never waits: jobs whose limit
+-- somebody has locked stay, and the process with them, until a sweep finds it silent.
 create function steady_queue_recover_jobs(
   p_process bigint,
   p_started bigint[],
@@ -71,14 +81,12 @@ begin
   into v_started, v_keys
   from steady_queue_running r
   where r.process = p_process;
-  -- Waits for other queue functions only, and for them shortly. Keys before running rows.
-  perform from steady_queue_semaphores s
-  where s.limit_key = any (v_keys)
-  order by s.limit_key
-  for update;
+  -- Keys before running rows.
+  v_keys := steady_queue_lock_keys(v_keys);
 
   with lost as (
-    delete from steady_queue_running r where r.process = p_process
+    delete from steady_queue_running r
+    where r.process = p_process and (r.limit_key is null or r.limit_key = any (v_keys))
     returning r.*, coalesce(r.job = any (v_started), false) as started,
       coalesce(r.job = any (v_started) and cardinality(v_started) = 1, false) as charged
   ), failed as (
@@ -91,7 +99,7 @@ begin
   ), explained as (
     insert into steady_queue_errors
       (job, attempt, process, failed_at, exception_class, message, traceback)
-    select l.job, l.attempt, l.process, clock_timestamp(), p_exception_class, p_message, ''
+    select l.job, 0, l.process, clock_timestamp(), p_exception_class, p_message, ''
     from lost l
     where l.charged
   ), ready as (
@@ -107,7 +115,9 @@ begin
   if v_keys is not null then
     perform steady_queue_hand_over(v_keys);
   end if;
-  delete from steady_queue_processes p where p.id = p_process;
+  delete from steady_queue_processes p
+  where p.id = p_process
+    and not exists (select from steady_queue_running r where r.process = p_process);
   return v_recovered;
 end
 $$;

@@ -61,8 +61,8 @@ class JobAdmin(ReadOnlyAdmin):
         return (
             format_html_join(
                 "",
-                "<h4>Attempt {}: {}: {}</h4><pre>{}</pre>",
-                ((e.attempt, e.exception_class, e.message, e.traceback) for e in errors),
+                "<h4>{}: {}: {}</h4><pre>{}</pre>",
+                ((_label(e), e.exception_class, e.message, e.traceback) for e in errors),
             )
             or "-"
         )
@@ -87,6 +87,10 @@ class JobAdmin(ReadOnlyAdmin):
         self._log(request, waiting, "discarded")
         count = queries.discard_jobs(steady_queue.database, jobs)
         messages.info(request, f"{count} of {len(jobs)} jobs were discarded.")
+
+
+def _label(error: JobError) -> str:
+    return f"Attempt {error.attempt}" if error.attempt else "Lost start"
 
 
 @admin.register(Queue)

@@ -17,7 +17,7 @@ import psycopg
 from django.dispatch import Signal
 
 from steady_queue import signals
-from steady_queue.connections import Database
+from steady_queue.connections import LOST, Database
 
 logger = logging.getLogger("steady_queue")
 
@@ -25,7 +25,7 @@ FIRST_BACK_OFF, LAST_BACK_OFF = 0.05, 2.0
 """Seconds between tries while the database is away."""
 
 EX_TEMPFAIL = 75
-"""Exit status of a process that stopped with tasks still running: nobody is charged for them."""
+"""Exit status of a process that was stopped while tasks still ran."""
 
 
 class Sender:
@@ -87,11 +87,12 @@ class Loop:
 
     def back_off(self, error: Exception) -> float:
         """Drop the connection; seconds until the next try."""
+        what = "database away" if isinstance(error, LOST) else "database refused"
         logger.warning(
-            "database away: process=%s error=%s reason=%r",
+            f"{what}: process=%s error=%s reason=%r",
             self.name,
             type(error).__name__,
-            str(error).strip(),
+            str(error).strip()[:300],
         )
         self.database.drop()
         self._back_off = min(self._back_off * 2, LAST_BACK_OFF)

@@ -14,7 +14,7 @@ from steady_queue.cron import Cron
 from steady_queue.listener import Listener, Rest
 from steady_queue.processes.loop import Loop
 from steady_queue.queries import Connection, DueTask, NewJob
-from steady_queue.task import SteadyQueueTask, UnknownTaskClassError, as_enqueued, find_task
+from steady_queue.task import as_enqueued, find_task
 
 logger = logging.getLogger("steady_queue")
 
@@ -119,21 +119,17 @@ def jitter(due: DueTask, run_at: datetime) -> timedelta:
 
 
 def new_job(due: DueTask, run_after: datetime | None) -> NewJob:
-    """The job of a run. One whose task is gone is enqueued all the same: it fails, visibly."""
+    """The job of a run. What stands in the way of it is left for the job to fail of, visibly."""
     try:
-        task: SteadyQueueTask = find_task(due.task)
-    except UnknownTaskClassError:
-        return NewJob(
-            due.task,
-            due.queue or "default",
-            due.priority or 0,
-            due.arguments,
-            run_after,
-            None,
-            None,
-            None,
-            None,
-        )
+        return _new_job(due, run_after)
+    except Exception as error:
+        logger.warning("enqueued to fail: key=%s reason=%r", due.key, str(error))
+        queue, priority = due.queue or "default", due.priority or 0
+        return NewJob(due.task, queue, priority, due.arguments, run_after, None, None, None, None)
+
+
+def _new_job(due: DueTask, run_after: datetime | None) -> NewJob:
+    task = find_task(due.task)
     queue = due.queue or task.queue_name
     priority = task.priority if due.priority is None else due.priority
     args, kwargs = Arguments.deserialize(due.arguments)

@@ -34,6 +34,10 @@ class StartedJobs:
         """The thread begins with this job's code, or ends it (0)."""
         _SLOT.pack_into(self._memory, thread * _SLOT.size, job)
 
+    def clear(self) -> None:
+        """The process ends on purpose: nobody is to be charged for what it still ran."""
+        self._memory[:] = bytes(len(self._memory))
+
     def jobs(self) -> list[int]:
         """The jobs whose code was running."""
         slots = (_SLOT.unpack_from(self._memory, i * _SLOT.size)[0] for i in range(self._threads))

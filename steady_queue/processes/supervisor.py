@@ -17,7 +17,7 @@ import steady_queue
 from steady_queue import queries, recurring_task, signals
 from steady_queue.configuration import Dispatcher, Options, Worker
 from steady_queue.processes.child import Assignment
-from steady_queue.processes.loop import EX_TEMPFAIL, Loop
+from steady_queue.processes.loop import Loop
 from steady_queue.processes.started import StartedJobs
 from steady_queue.task import known_lanes
 
@@ -44,6 +44,7 @@ class Child:
     born_at: float = 0.0
     deaths: int = 0
     respawn_at: float = 0.0
+    reason: str = ""
 
     @property
     def pid(self) -> int:
@@ -137,8 +138,8 @@ class Supervisor(Loop):
         assert child.process is not None
         status = child.process.returncode
         reason = f"{child.name} (pid {child.pid}) {_cause(status)}"
-        charged = charge and status not in (0, EX_TEMPFAIL)
-        started = child.started.jobs() if child.started and charged else []
+        started = child.started.jobs() if child.started and charge else []
+        child.reason = reason
         self.lost.append(Lost(child.process_id, reason, started))
         lived = time.monotonic() - child.born_at
         child.deaths = 1 if lived > STEADY_AFTER else child.deaths + 1
@@ -227,6 +228,7 @@ class Supervisor(Loop):
         child.process_id = process_id
         child.process = self._start(child)
         child.born_at = time.monotonic()
+        queries.note_pid(self.database.connection(), process_id, child.pid)
         if restarted:
             self._tell_restarted(child)
 
@@ -260,7 +262,12 @@ class Supervisor(Loop):
 
     def _tell_restarted(self, child: Child) -> None:
         signals.process_restarted.send_robust(
-            type(self), kind=child.kind, name=child.name, process_id=child.process_id, pid=child.pid
+            type(self),
+            kind=child.kind,
+            name=child.name,
+            process_id=child.process_id,
+            pid=child.pid,
+            reason=child.reason,
         )
 
     def _leave(self) -> None:

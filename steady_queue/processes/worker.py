@@ -37,6 +37,7 @@ class Worker(Loop):
     def __init__(self, options: WorkerOptions, started: StartedJobs, **process: Any) -> None:
         super().__init__(**process)
         self.queues = list(options.queues)
+        self.started = started
         self.listener = Listener(queries.topics_to_wait_for(self.queues))
         self.rest = Rest(self.listener, options.polling_interval.total_seconds())
         self.crew = Crew(options.threads, str(self.process_id), started, self.ring)
@@ -90,7 +91,14 @@ class Worker(Loop):
         self._release(self.crew.give_back())
         while self._hand_in_last() and (patience := deadline - time.monotonic()) > 0:
             self.wait(min(patience, self._last_try_in))
-        return EX_TEMPFAIL if self.crew.held else 0
+        if not self.crew.held:
+            return 0
+        self.started.clear()
+        return EX_TEMPFAIL
+
+    def quit(self) -> None:
+        self.started.clear()
+        super().quit()
 
     def _rest_after(self, claimed: int, room: int) -> float:
         if self.crew.stalled():

@@ -103,6 +103,8 @@ def recurse():
 
 POISONS = {
     "exit": lambda: os._exit(7),
+    "exit as if all were well": lambda: os._exit(0),
+    "exit as if told to": lambda: os._exit(75),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "segfault": lambda: ctypes.string_at(0),
     "sys.exit": lambda: sys.exit(3),
@@ -166,3 +168,23 @@ def wait_for(path):
     """Ends when somebody writes to the FIFO; touches no database."""
     with open(path) as fifo:
         fifo.read()
+
+
+@retry_on(OSError, wait=timedelta(0))
+@task(takes_context=True)
+def stubborn_nap(context):
+    """Long the first time it starts, and fails once."""
+    say(f"attempt {context.attempt}")
+    with connection.cursor() as cursor:
+        cursor.execute("select count(*) from heard")
+        [starts] = cursor.fetchone()
+    if starts == 1:
+        time.sleep(3600)
+    if context.attempt == 1:
+        raise OSError
+
+
+@task(takes_context=True)
+def give_in(context):
+    say(f"attempt {context.attempt}")
+    raise ValueError

@@ -24,6 +24,14 @@ from steady_queue.retries import verdict
 from tests.docs.pages import DOCS, HOW_TO, ROOT, blocks, run
 
 
+@pytest.fixture(autouse=True)
+def _settings_end_with_the_test(monkeypatch):
+    """Pages assign to the settings of ``steady_queue``, as a project's settings file would."""
+    for name, value in vars(steady_queue).copy().items():
+        if not name.startswith("_") and not isinstance(value, ModuleType):
+            monkeypatch.setattr(steady_queue, name, value)
+
+
 def page(name: str) -> Path:
     return DOCS / f"{name}.md"
 

@@ -6,12 +6,14 @@ import signal
 import pytest
 from django.contrib.auth.models import Group
 
-from tests.app.tasks import nap, poison, return_this, speak
+from tests.app.tasks import give_in, nap, poison, return_this, speak, stubborn_nap
 
 pytestmark = pytest.mark.processes
 
 KILLERS = {
     "exit": "ended with exit status 7",
+    "exit as if all were well": "ended with exit status 0",
+    "exit as if told to": "ended with exit status 75",
     "kill": "was killed by SIGKILL",
     "segfault": "was killed by SIGSEGV",
 }
@@ -119,11 +121,33 @@ def test_arguments_that_do_not_fit_the_signature_are_a_failure(node, watch):
     )
 
 
+def test_a_lost_start_is_no_attempt(node, watch):
+    one = node()
+    stubborn_nap.enqueue()
+    watch.hear("attempt 1")
+    [pid] = one.worker_pids()
+    os.kill(pid, signal.SIGKILL)
+    watch.until_states(successful=1)
+    assert watch.heard() == ["attempt 1", "attempt 1", "attempt 2"]
+    assert watch.rows("select attempt, lost_starts from steady_queue_outcomes") == [(2, 1)]
+    assert watch.rows("select attempt from steady_queue_errors order by id") == [(0,), (1,)]
+
+
+def test_a_retry_by_hand_counts_attempts_anew(node, watch):
+    node()
+    give_in.enqueue()
+    watch.until_states(failed=1)
+    watch.rows("select steady_queue_retry_jobs(array(select id from steady_queue_failed_jobs))")
+    watch.until(lambda: len(watch.heard()) == 2, "the second run")
+    assert watch.heard() == ["attempt 1", "attempt 1"]
+
+
 def test_a_killed_worker_is_replaced_and_its_job_runs_again(node, watch):
     one = node()
     nap.enqueue(1, "interrupted")
     watch.hear("interrupted begins")
     [pid] = one.worker_pids()
+    assert watch.rows("select pid from steady_queue_running_jobs") == [(pid,)]
     os.kill(pid, signal.SIGKILL)
     watch.until_states(successful=1)
     assert watch.heard() == ["interrupted begins"] * 2 + ["interrupted ends"]

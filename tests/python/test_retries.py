@@ -6,6 +6,7 @@ import pytest
 from django.tasks import task
 from django.tasks.exceptions import InvalidTask
 
+from steady_queue.concurrency import limits_concurrency
 from steady_queue.retries import Retry, discard_on, exponential, retry_on, verdict
 from tests.app.tasks import noop
 
@@ -78,6 +79,17 @@ def test_only_exception_classes_are_taken(decorator):
         decorator("OSError")
     with pytest.raises(TypeError, match=r"put it above @task\(\)"):
         decorator(OSError)(lambda: None)
+
+
+def test_no_backoff_means_at_once():
+    tried = replace(noop, max_attempts=2, backoff=timedelta(0))
+    assert seconds(tried, ValueError(), 1) == 0
+
+
+def test_tasks_of_another_backend_pass_through_unchanged(settings):
+    settings.TASKS = {"default": {"BACKEND": "django.tasks.backends.immediate.ImmediateBackend"}}
+    plain = task()(noop.func)
+    assert retry_on(OSError)(discard_on(OSError)(limits_concurrency(key="k")(plain))) is plain
 
 
 def test_max_attempts_and_backoff_of_the_task_are_heeded():
