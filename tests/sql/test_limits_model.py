@@ -1,0 +1,309 @@
+"""The SQL functions against a model: any order of calls leaves the tables as the model says.
+
+One session, one transaction an example, rolled back. Order of the model's rules: the flow, then
+what a person does, then time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from tests.conftest import Queue, connect
+from tests.sql.invariants import violations
+
+LIVE, PAST = "live", "past"
+ENDED = ("successful", "failed", "discarded")
+MAX_LOST_STARTS = 3
+
+
+@dataclass
+class Job:
+    id: int
+    queue: str
+    priority: int
+    key: str | None
+    to: int
+    conflict: str
+    state: str = "ready"
+    position: int = 0
+    has_lane: bool = True
+    hold: str | None = None
+    due: int | None = None
+    attempt: int = 0
+    lost_starts: int = 0
+    suspect: bool = False
+    process: int | None = None
+    claim: int | None = None
+
+    @property
+    def lane(self) -> tuple[str, int, bool]:
+        return self.queue, self.priority, self.hold is not None
+
+
+class Model:
+    """The queue in memory. Slots are counted from who holds them, as in SQL."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[int, Job] = {}
+        self.paused: set[str] = set()
+        self.lanes: set[tuple[str, int]] = set()
+        self.unattended: set[str] = set()
+        """Keys with a slot that only maintenance hands over."""
+        self._last = 0
+
+    def next(self) -> int:
+        self._last += 1
+        return self._last
+
+    def within(self, *states: str) -> list[Job]:
+        return [job for job in self.jobs.values() if job.state in states]
+
+    def held(self, key: str | None) -> int:
+        return sum(
+            job.key == key and job.hold == LIVE for job in self.within("ready", "running")
+        )
+
+    def blocked(self, key: str | None) -> list[Job]:
+        """Who waits for the key and may be served, first in line first."""
+        line = [j for j in self.within("blocked") if j.key == key and j.queue not in self.paused]
+        return sorted(line, key=lambda job: (-job.priority, job.id))
+
+    def make_ready(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            job.state, job.position, job.due = "ready", self.next(), None
+            job.process = job.claim = None
+            job.has_lane = (job.queue, job.priority) in self.lanes
+
+    def end(self, job: Job, state: str) -> None:
+        job.state, job.hold, job.claim, job.suspect = state, None, None, False
+
+    def hand_over(self, keys: set[str]) -> None:
+        for key in keys:
+            self.unattended.discard(key)
+            line, held = self.blocked(key), self.held(key)
+            if not line:
+                continue
+            served = line[: max(line[0].to - held, 0)]
+            lucky = [job for place, job in enumerate(served, 1) if held + place <= job.to]
+            for job in lucky:
+                job.hold = LIVE
+            self.make_ready(lucky)
+
+    def claim(self, process: int, queues: list[str], count: int) -> list[int]:
+        self._make_lanes()
+        claimed: list[int] = []
+        for lanes in self._ranks(queues):
+            moved = True
+            while moved and len(claimed) < count:
+                moved = self._claim_from(lanes, process, count - len(claimed), claimed)
+        return claimed
+
+    def _make_lanes(self) -> None:
+        new = sorted((j for j in self.within("ready") if not j.has_lane), key=lambda j: j.position)
+        self.lanes |= {(job.queue, job.priority) for job in new}
+        self.make_ready(new)
+
+    def _ranks(self, queues: list[str]) -> list[set[tuple[str, int, bool]]]:
+        ranks: dict[tuple[int, int, bool], set[tuple[str, int, bool]]] = {}
+        for queue, priority, express in {job.lane for job in self.within("ready")}:
+            places = [
+                place
+                for place, pattern in enumerate(queues)
+                if queue == pattern or (pattern[-1] == "*" and queue.startswith(pattern[:-1]))
+            ]
+            if places and queue not in self.paused:
+                rank = (places[0], -priority, not express)
+                ranks.setdefault(rank, set()).add((queue, priority, express))
+        return [ranks[rank] for rank in sorted(ranks)]
+
+    def _claim_from(
+        self, lanes: set[tuple[str, int, bool]], process: int, room: int, claimed: list[int]
+    ) -> bool:
+        """Whether jobs were moved away, so that others came in reach."""
+        batch = [job for job in self.within("ready") if job.lane in lanes]
+        batch = sorted(batch, key=lambda job: job.position)[:room]
+        places: Counter[str | None] = Counter()
+        admitted, refused = [], []
+        for job in batch:
+            if job.key is None or job.hold == LIVE:
+                admitted.append(job)
+                continue
+            places[job.key] += 1
+            fits = self.held(job.key) + places[job.key] <= job.to
+            passed = any(other.priority >= job.priority for other in self.blocked(job.key))
+            (admitted if fits and not passed else refused).append(job)
+        for job in admitted:
+            job.state, job.process, job.hold = "running", process, job.key and LIVE
+            claimed.append(job.id)
+        for job in refused:
+            job.hold = None
+            if job.conflict == "discard":
+                self.end(job, "discarded")
+                job.process = None
+            else:
+                job.state = "blocked"
+        self.hand_over({j.key for j in refused if j.key and j.state == "blocked"})
+        return bool(refused)
+
+    def finish(self, job: Job, how: str, keep: bool) -> None:
+        job.attempt += 1
+        if how == "retry":
+            self.end(job, "scheduled")
+            job.due, job.process = self.next(), None
+        else:
+            self.end(job, how)
+        if how == "successful" and not keep:
+            del self.jobs[job.id]
+
+    def recover(self, process: int, started: list[int] | None) -> None:
+        lost = [job for job in self.within("running") if job.process == process]
+        begun = [job for job in lost if started is None or job.id in started]
+        for job in lost:
+            job.hold = None
+            job.suspect |= job in begun
+        if len(begun) == 1:
+            begun[0].lost_starts += 1
+            if begun[0].lost_starts >= MAX_LOST_STARTS:
+                self.end(begun[0], "failed")
+        self.make_ready(sorted((j for j in lost if j.state == "running"), key=lambda j: j.id))
+        self.hand_over({job.key for job in lost if job.key})
+
+    def discard(self, jobs: list[Job]) -> int:
+        waiting = [job for job in jobs if job.state in ("ready", "scheduled", "blocked")]
+        for job in waiting:
+            self.end(job, "discarded")
+            job.process, job.due = None, None
+        self.hand_over({job.key for job in waiting if job.key})
+        return len(waiting)
+
+    def retry(self, jobs: list[Job]) -> int:
+        ended = [job for job in jobs if job.state in ("failed", "discarded")]
+        for job in ended:
+            job.attempt = job.lost_starts = 0
+        self.make_ready(sorted(ended, key=lambda job: job.id))
+        return len(ended)
+
+    def dispatch(self, count: int) -> int:
+        due = [job for job in self.within("scheduled") if job.due is not None]
+        due = sorted(due, key=lambda job: job.due or 0)[:count]
+        self.make_ready(due)
+        return len(due)
+
+    def rows(self) -> dict[int, tuple[Any, ...]]:
+        return {
+            j.id: (j.state, j.hold, j.attempt, j.lost_starts, j.suspect, j.process, j.claim)
+            for j in self.jobs.values()
+        }
+
+
+ROWS = """
+    select job, state, case when holds_until > clock_timestamp() then 'live'
+      when holds_until is not null then 'past' end, attempt, lost_starts, suspect, process, claim
+    from (
+      select job, 'ready' as state, holds_until, attempt, lost_starts, suspect,
+        null::bigint as process, null::bigint as claim from steady_queue_ready
+      union all select job, 'scheduled', null, attempt, lost_starts, suspect, null, null
+      from steady_queue_scheduled
+      union all select job, 'blocked', null, attempt, lost_starts, suspect, null, null
+      from steady_queue_blocked
+      union all select job, 'running', holds_until, attempt, lost_starts, suspect, process, claim
+      from steady_queue_running
+      union all select job, status, null, attempt, lost_starts, false, process, null
+      from steady_queue_outcomes
+    ) s
+"""
+
+LISTS = st.sampled_from([["*"], ["a"], ["b", "*"], ["a", "b"], ["n*"], ["a", "n*"]])
+
+
+class Machine(RuleBasedStateMachine):
+    connection: Any
+    """A session of the test's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = Queue(self.run)
+        self.model = Model()
+        self.processes: list[int] = []
+        self.stale: list[tuple[int, int, str | None]] = []
+
+    def run(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        cursor = self.connection.execute(statement, arguments or None)
+        return cursor.fetchall() if cursor.description else []
+
+    def teardown(self) -> None:
+        self.connection.rollback()
+
+    def pick(self, data: Any, *states: str, most: int = 1) -> list[Job]:
+        jobs = self.model.within(*states)
+        return data.draw(
+            st.lists(st.sampled_from(jobs), min_size=1, max_size=most, unique_by=id), "jobs"
+        )
+
+    def any_of(*states: str) -> Any:
+        return precondition(lambda self: self.model.within(*states))
+
+    @initialize()
+    def begin(self) -> None:
+        self.run("select steady_queue_ensure_lanes('{a,a,b,b}', '{0,5,0,5}')")
+        self.model.lanes = {(queue, priority) for queue in "ab" for priority in (0, 5)}
+        self.processes = [self.queue.process(), self.queue.process()]
+
+    # The flow.
+
+    @rule(
+        queue=st.sampled_from(["a", "a", "b", "new"]),
+        priority=st.sampled_from([0, 0, 5]),
+        key=st.sampled_from(["k", "k", "k", "l", None]),
+        to=st.integers(1, 3),
+        conflict=st.sampled_from(["block", "block", "block", "discard"]),
+        count=st.integers(1, 4),
+        later=st.sampled_from([False] * 5 + [True]),
+    )
+    def enqueue(
+        self,
+        queue: str,
+        priority: int,
+        key: str | None,
+        to: int,
+        conflict: str,
+        count: int,
+        later: bool,
+    ) -> None:
+        limit = [key, to, "3 minutes", conflict] if key else [None] * 4
+        rows = self.run(
+            """select id from steady_queue_enqueue_jobs('default', array_fill('t'::text, array[%(n)s]),
+              array_fill(%(queue)s::text, array[%(n)s]), array_fill(%(priority)s::smallint, array[%(n)s]),
+              array_fill('{}'::json, array[%(n)s]),
+              array_fill(case when %(later)s then clock_timestamp() + interval '1 hour' end, array[%(n)s]),
+              array_fill(%(key)s::text, array[%(n)s]), array_fill(%(to)s::integer, array[%(n)s]),
+              array_fill(%(for)s::interval, array[%(n)s]), array_fill(%(conflict)s::text, array[%(n)s]))
+            """.replace("%(n)s", str(count)),
+            *(),
+        ) if False else self.connection.execute(
+            ENQUEUE,
+            dict(zip(["key", "to", "for", "conflict"], limit, strict=True))
+            | {"n": count, "queue": queue, "priority": priority, "later": later},
+        ).fetchall()
+        jobs = [Job(id, queue, priority, key, to, conflict) for (id,) in rows]
+        self.model.jobs |= {job.id: job for job in jobs}
+        if later:
+            for job in jobs:
+                job.state = "scheduled"
+        else:
+            self.model.make_ready(jobs)
