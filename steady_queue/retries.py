@@ -12,6 +12,9 @@ type Wait = Literal["exponential"] | timedelta | Callable[[int], timedelta]
 
 LONGEST_WAIT = timedelta(hours=1)
 
+FAR_OFF = 36_500 * 86_400.0
+"""Seconds: a wait beyond this would be past what a timestamp can hold."""
+
 
 class Retry(Exception):
     """Raised by a task to be run again after a span, whatever its decorators say of errors.
@@ -38,8 +41,8 @@ class RetryPolicy:
         """Seconds until the next try, after this many attempts; None when it was the last."""
         if attempt >= self.attempts:
             return None
-        seconds = self._wait(attempt).total_seconds()
-        return max(0.0, seconds * (1 + random.uniform(-self.jitter, self.jitter)))
+        spread = 1 + random.uniform(-self.jitter, self.jitter)
+        return _seconds(self._wait(attempt).total_seconds() * spread)
 
     def _wait(self, attempt: int) -> timedelta:
         if isinstance(self.wait, timedelta):
@@ -135,11 +138,15 @@ def verdict(task: SteadyQueueTask, error: BaseException, attempt: int) -> tuple[
     if isinstance(error, Retry):
         most = next((p.attempts for p in policies if isinstance(p, RetryPolicy)), None)
         ended = most is not None and attempt >= most
-        return False, None if ended else max(0.0, error.after.total_seconds())
+        return False, None if ended else _seconds(error.after.total_seconds())
     policy = next((p for p in policies if isinstance(error, p.exceptions)), None)
     if isinstance(policy, DiscardPolicy):
         return True, None
     return False, policy.retry_in(attempt) if policy else None
+
+
+def _seconds(wait: float) -> float:
+    return min(max(0.0, wait), FAR_OFF)
 
 
 def _from_options(task: SteadyQueueTask) -> tuple[RetryPolicy, ...]:

@@ -105,7 +105,12 @@ class Crew:
 
     def stalled(self) -> bool:
         """Whether jobs claimed ahead wait for threads that are busy with something long."""
-        return self.waiting and time.monotonic() - self._last_start > STALLED
+        since_start = time.monotonic() - self._last_start
+        if not self.waiting or since_start <= STALLED:
+            return False
+        # Else as many would be claimed ahead again.
+        self.seconds_each = max(self.seconds_each, since_start)
+        return True
 
     def give_back(self) -> list[ClaimedJob]:
         """The jobs that no thread has started; they are no longer held."""

@@ -53,13 +53,11 @@ class Worker(Loop):
         # Due until all of it has been done: an error on the way leaves it so.
         self._look_at = 0.0
         room = self.crew.room()
-        self.listener.own_pid = self.database.connection().info.backend_pid
         jobs = self.hand_in_and_claim(finished, room)
         self.crew.start(jobs)
+        self.listener.own_pid = self.database.connection().info.backend_pid
         self._move_marks(len(jobs))
         seconds = self._rest_after(len(jobs), room)
-        if self._busy:
-            seconds = max(seconds, self.rest.look_again())
         self.watch(self.listener.connection)
         self._look_at = time.monotonic() + seconds
         return seconds
@@ -103,6 +101,12 @@ class Worker(Loop):
     def _rest_after(self, claimed: int, room: int) -> float:
         if self.crew.stalled():
             self._release(self.crew.give_back())
+        seconds = self._until_event(claimed, room)
+        if self._busy:
+            seconds = max(seconds, self.rest.look_again())
+        return min(seconds, STALLED) if self.crew.waiting else seconds
+
+    def _until_event(self, claimed: int, room: int) -> float:
         if claimed == room:
             self.rest.after_full()
             return self._until_finished()
@@ -119,7 +123,7 @@ class Worker(Loop):
         """Every thread has work: the next event is an outcome."""
         if self.crew.room():
             return 0 if self.crew.hungry() else GATHER
-        return STALLED if self.crew.waiting else self.rest.poll()
+        return self.rest.poll()
 
     def _hand_in_last(self) -> bool:
         """Whether jobs are still held after their outcomes were handed in, or not taken."""

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection, transaction
 from django.tasks import default_task_backend
 
-from tests.app.tasks import limited, noop, speak
+from tests.app.tasks import limited, nap, noop, speak
 
 pytestmark = pytest.mark.processes
 
@@ -120,3 +120,17 @@ def test_flush_leaves_a_working_queue(node, watch):
     call_command("flush", interactive=False, verbosity=0)
     speak.enqueue("after the flush")
     watch.hear("after the flush")
+
+
+def test_jobs_claimed_ahead_are_given_back_when_the_threads_are_busy_with_something_long(
+    node, watch
+):
+    first = node("--only-work", workers=[{"threads": 1}])
+    default_task_backend.enqueue_all([(noop, [], {})] * 2000)
+    watch.until_states(successful=2000)
+    # It has learned that tasks are short, and claims ahead of its one thread.
+    default_task_backend.enqueue_all([(nap, [3600], {}), *[(noop, [], {})] * 20])
+    watch.hear("nap begins")
+    node("--only-work", workers=[{"threads": 1}])
+    watch.until_states(successful=2020, running=1)
+    assert first.process.poll() is None

@@ -81,6 +81,11 @@ def test_only_exception_classes_are_taken(decorator):
         decorator(OSError)(lambda: None)
 
 
+def test_a_wait_that_no_timestamp_can_hold_is_cut():
+    tried = retry_on(OSError, wait=lambda attempt: timedelta.max, jitter=0)(noop)
+    assert seconds(tried, OSError(), 1) == seconds(noop, Retry(timedelta.max), 1) == 36_500 * 86_400
+
+
 def test_no_backoff_means_at_once():
     tried = replace(noop, max_attempts=2, backoff=timedelta(0))
     assert seconds(tried, ValueError(), 1) == 0

@@ -74,9 +74,7 @@ class Model:
         return [job for job in self.jobs.values() if job.state in states]
 
     def held(self, key: str | None) -> int:
-        return sum(
-            job.key == key and job.hold == LIVE for job in self.within("ready", "running")
-        )
+        return sum(job.key == key and job.hold == LIVE for job in self.within("ready", "running"))
 
     def blocked(self, key: str | None) -> list[Job]:
         """Who waits for the key and may be served, first in line first."""
@@ -103,6 +101,10 @@ class Model:
             for job in lucky:
                 job.hold = LIVE
             self.make_ready(lucky)
+            rest = self.blocked(key)
+            if rest and self.held(key) < rest[0].to:
+                # Behind the last job of a lower limit: the next hand-over counts anew.
+                self.unattended.add(key)
 
     def claim(self, process: int, queues: list[str], count: int) -> list[int]:
         self._make_lanes()
@@ -162,7 +164,7 @@ class Model:
 
     def finish(self, job: Job, how: str, keep: bool) -> None:
         job.attempt += 1
-        if how == "retry":
+        if how == "scheduled":
             self.end(job, "scheduled")
             job.due, job.process = self.next(), None
         else:
@@ -185,10 +187,11 @@ class Model:
 
     def discard(self, jobs: list[Job]) -> int:
         waiting = [job for job in jobs if job.state in ("ready", "scheduled", "blocked")]
+        freed = {job.key for job in waiting if job.key and (job.hold or job.state == "blocked")}
         for job in waiting:
             self.end(job, "discarded")
             job.process, job.due = None, None
-        self.hand_over({job.key for job in waiting if job.key})
+        self.hand_over(freed)
         return len(waiting)
 
     def retry(self, jobs: list[Job]) -> int:
@@ -228,11 +231,34 @@ ROWS = """
     ) s
 """
 
+ENQUEUE = """
+    select id from steady_queue_enqueue_jobs(
+      'default', array_fill('t'::text, array[%(count)s]),
+      array_fill(%(queue)s::text, array[%(count)s]),
+      array_fill(%(priority)s::smallint, array[%(count)s]),
+      array_fill('{}'::json, array[%(count)s]),
+      array_fill(clock_timestamp() + %(after)s::interval, array[%(count)s]),
+      array_fill(%(key)s::text, array[%(count)s]), array_fill(%(to)s::integer, array[%(count)s]),
+      array_fill(%(for)s::interval, array[%(count)s]),
+      array_fill(%(conflict)s::text, array[%(count)s]))
+"""
+QUEUES = st.sampled_from(["a", "b", "new"])
 LISTS = st.sampled_from([["*"], ["a"], ["b", "*"], ["a", "b"], ["n*"], ["a", "n*"]])
+ERRORS = {
+    "successful": {},
+    "failed": {"exception_class": "E", "message": "m", "traceback": "t"},
+    "discarded": {"exception_class": "E", "message": "m", "traceback": "t", "discard": True},
+    "scheduled": {"exception_class": "E", "message": "m", "traceback": "t", "retry_in": 0},
+}
+
+
+def some(*states: str) -> Any:
+    """Only while there are jobs in one of these states."""
+    return precondition(lambda machine: machine.model.within(*states))
 
 
 class Machine(RuleBasedStateMachine):
-    connection: Any
+    connection: Any = None
     """A session of the test's own."""
 
     def __init__(self) -> None:
@@ -240,7 +266,7 @@ class Machine(RuleBasedStateMachine):
         self.queue = Queue(self.run)
         self.model = Model()
         self.processes: list[int] = []
-        self.stale: list[tuple[int, int, str | None]] = []
+        self.past_claims: list[tuple[int, int, str | None]] = []
 
     def run(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
         cursor = self.connection.execute(statement, arguments or None)
@@ -250,13 +276,15 @@ class Machine(RuleBasedStateMachine):
         self.connection.rollback()
 
     def pick(self, data: Any, *states: str, most: int = 1) -> list[Job]:
+        """Some jobs in these states, by their places, so that examples shrink."""
         jobs = self.model.within(*states)
-        return data.draw(
-            st.lists(st.sampled_from(jobs), min_size=1, max_size=most, unique_by=id), "jobs"
+        places = st.lists(
+            st.integers(0, len(jobs) - 1), min_size=1, max_size=min(most, len(jobs)), unique=True
         )
+        return [jobs[place] for place in data.draw(places, "places")]
 
-    def any_of(*states: str) -> Any:
-        return precondition(lambda self: self.model.within(*states))
+    def forget_claims(self, jobs: list[Job]) -> None:
+        self.past_claims += [(job.id, job.claim, job.key) for job in jobs if job.claim]
 
     @initialize()
     def begin(self) -> None:
@@ -267,7 +295,7 @@ class Machine(RuleBasedStateMachine):
     # The flow.
 
     @rule(
-        queue=st.sampled_from(["a", "a", "b", "new"]),
+        queue=QUEUES,
         priority=st.sampled_from([0, 0, 5]),
         key=st.sampled_from(["k", "k", "k", "l", None]),
         to=st.integers(1, 3),
@@ -285,21 +313,11 @@ class Machine(RuleBasedStateMachine):
         count: int,
         later: bool,
     ) -> None:
+        asked = {"count": count, "queue": queue, "priority": priority}
+        asked["after"] = "1 hour" if later else "-1 hour"
         limit = [key, to, "3 minutes", conflict] if key else [None] * 4
-        rows = self.run(
-            """select id from steady_queue_enqueue_jobs('default', array_fill('t'::text, array[%(n)s]),
-              array_fill(%(queue)s::text, array[%(n)s]), array_fill(%(priority)s::smallint, array[%(n)s]),
-              array_fill('{}'::json, array[%(n)s]),
-              array_fill(case when %(later)s then clock_timestamp() + interval '1 hour' end, array[%(n)s]),
-              array_fill(%(key)s::text, array[%(n)s]), array_fill(%(to)s::integer, array[%(n)s]),
-              array_fill(%(for)s::interval, array[%(n)s]), array_fill(%(conflict)s::text, array[%(n)s]))
-            """.replace("%(n)s", str(count)),
-            *(),
-        ) if False else self.connection.execute(
-            ENQUEUE,
-            dict(zip(["key", "to", "for", "conflict"], limit, strict=True))
-            | {"n": count, "queue": queue, "priority": priority, "later": later},
-        ).fetchall()
+        asked |= zip(["key", "to", "for", "conflict"], limit, strict=True)
+        rows = self.connection.execute(ENQUEUE, asked).fetchall()
         jobs = [Job(id, queue, priority, key, to, conflict) for (id,) in rows]
         self.model.jobs |= {job.id: job for job in jobs}
         if later:
@@ -307,3 +325,186 @@ class Machine(RuleBasedStateMachine):
                 job.state = "scheduled"
         else:
             self.model.make_ready(jobs)
+
+    @some("ready")
+    @rule(place=st.integers(0, 1), queues=LISTS, count=st.integers(1, 5))
+    def claim(self, place: int, queues: list[str], count: int) -> None:
+        process = self.processes[place]
+        expected = self.model.claim(process, queues, count)
+        claimed = self.queue.claim(process, *queues, count=count)
+        for job, claim in claimed.items():
+            self.model.jobs[job].claim = claim
+        assert list(claimed) == expected
+
+    @some("running")
+    @rule(
+        data=st.data(),
+        how=st.sampled_from(["successful", "successful", "failed", "discarded", "scheduled"]),
+        keep=st.booleans(),
+    )
+    def finish(self, data: Any, how: str, keep: bool) -> None:
+        # One at a time when it is for another attempt: its moment decides about its turn.
+        jobs = self.pick(data, "running", most=1 if how == "scheduled" else 3)
+        self.forget_claims(jobs)
+        error = json.dumps(ERRORS[how]) if ERRORS[how] else None
+        refused = self.queue.finish(
+            {job.id: job.claim for job in jobs},
+            error,
+            p_limit_keys=list({job.key for job in jobs if job.key}) or None,
+            p_keep=keep,
+        )
+        assert refused == {}
+        for job in jobs:
+            self.model.finish(job, how, keep)
+        self.model.hand_over({job.key for job in jobs if job.key})
+
+    @precondition(lambda self: self.past_claims)
+    @rule(data=st.data(), release=st.booleans())
+    def use_a_stale_claim(self, data: Any, release: bool) -> None:
+        places = st.integers(0, len(self.past_claims) - 1)
+        job, claim, key = self.past_claims[data.draw(places, "place")]
+        if release:
+            assert self.run("select steady_queue_release_jobs(%s, %s)", [job], [claim]) == [(job,)]
+            return
+        keys = [key] if key else None
+        assert self.queue.finish({job: claim}, p_limit_keys=keys) == {job: "stale"}
+        self.model.hand_over(set(keys or []))
+
+    @some("running")
+    @rule(data=st.data())
+    def release(self, data: Any) -> None:
+        jobs = self.pick(data, "running", most=3)
+        self.forget_claims(jobs)
+        ids, claims = [job.id for job in jobs], [job.claim for job in jobs]
+        assert self.run("select steady_queue_release_jobs(%s, %s)", ids, claims) == []
+        self.model.make_ready(sorted(jobs, key=lambda job: job.id))
+
+    @some("running")
+    @rule(
+        data=st.data(),
+        place=st.integers(0, 1),
+        started=st.sampled_from(["none", "some", "one", "unknown"]),
+    )
+    def recover(self, data: Any, place: int, started: str) -> None:
+        process = self.processes[place]
+        lost = [job for job in self.model.within("running") if job.process == process]
+        self.forget_claims(lost)
+        most = {"none": 0, "one": 1, "some": len(lost), "unknown": 0}[started]
+        ids = None if started == "unknown" else [job.id for job in lost[:most]]
+        [(count,)] = self.run(
+            "select steady_queue_recover_jobs(%s, %s::bigint[], 'E', 'm', %s)",
+            process,
+            ids,
+            MAX_LOST_STARTS,
+        )
+        assert count == len(lost)
+        self.model.recover(process, ids)
+        self.processes[place] = self.queue.process()
+
+    @some("scheduled")
+    @rule(count=st.integers(1, 5))
+    def dispatch(self, count: int) -> None:
+        [(moved, _)] = self.run("select * from steady_queue_dispatch_jobs(%s)", count)
+        assert moved == self.model.dispatch(count)
+
+    @rule()
+    def maintain_limits(self) -> None:
+        self.run("select steady_queue_maintain_limits()")
+        self.model.hand_over({job.key for job in self.model.within("blocked") if job.key})
+        self.model.unattended.clear()
+
+    # What a person does.
+
+    @some("ready", "scheduled", "blocked", "running")
+    @rule(data=st.data())
+    def discard(self, data: Any) -> None:
+        jobs = self.pick(data, "ready", "scheduled", "blocked", "running", most=3)
+        ids = [job.id for job in jobs]
+        [(count,)] = self.run("select steady_queue_discard_jobs(%s)", ids)
+        assert count == self.model.discard(jobs)
+
+    @some(*ENDED)
+    @rule(data=st.data())
+    def retry(self, data: Any) -> None:
+        jobs = self.pick(data, *ENDED, most=3)
+        ids = [job.id for job in jobs]
+        [(count,)] = self.run("select steady_queue_retry_jobs(%s)", ids)
+        assert count == self.model.retry(jobs)
+
+    @rule(queue=QUEUES)
+    def pause_or_resume(self, queue: str) -> None:
+        if queue in self.model.paused:
+            assert self.run("select steady_queue_resume_queue(%s)", queue) == [(True,)]
+            self.model.paused.remove(queue)
+        else:
+            assert self.run("select steady_queue_pause_queue(%s)", queue) == [(True,)]
+            self.model.paused.add(queue)
+        waiting = self.model.within("blocked")
+        self.model.unattended |= {job.key for job in waiting if job.key and job.queue == queue}
+
+    @some("running", "blocked")
+    @rule(data=st.data())
+    def delete_by_hand(self, data: Any) -> None:
+        [job] = self.pick(data, "running", "blocked")
+        self.forget_claims([job])
+        self.run(f"delete from steady_queue_{job.state} where job = %s", job.id)
+        self.run("delete from steady_queue_jobs where id = %s", job.id)
+        del self.model.jobs[job.id]
+        if job.key:
+            self.model.unattended.add(job.key)
+
+    # Time.
+
+    @some("scheduled")
+    @rule(data=st.data())
+    def become_due(self, data: Any) -> None:
+        [job] = self.pick(data, "scheduled")
+        self.run(
+            "update steady_queue_scheduled set run_after = clock_timestamp() where job = %s", job.id
+        )
+        job.due = self.model.next()
+
+    @precondition(lambda self: any(job.hold == LIVE for job in self.model.jobs.values()))
+    @rule(data=st.data())
+    def outlast_its_duration(self, data: Any) -> None:
+        [job] = self.pick(data, "running", "ready")
+        if job.hold == LIVE:
+            self.run(
+                f"update steady_queue_{job.state} set holds_until = clock_timestamp() where job = %s",
+                job.id,
+            )
+            job.hold = PAST
+            self.model.unattended.add(job.key or "")
+
+    @invariant()
+    def as_the_model_says(self) -> None:
+        rows = {job: tuple(columns) for job, *columns in self.run(ROWS)}
+        assert rows == self.model.rows()
+        order = self.run("select job from steady_queue_ready order by position")
+        ready = sorted(self.model.within("ready"), key=lambda job: job.position)
+        assert [job for (job,) in order] == [job.id for job in ready]
+
+    @invariant()
+    def nothing_is_violated(self) -> None:
+        found = violations(self.run)
+        assert [
+            row for row in found if not (row[0][0] == "4" and row[1] in self.model.unattended)
+        ] == []
+
+
+@pytest.mark.slow
+def test_any_order_of_calls_leaves_the_tables_as_the_model_says(db):
+    Machine.connection = connect()
+    try:
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                max_examples=150,
+                stateful_step_count=40,
+                deadline=None,
+                report_multiple_bugs=False,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        Machine.connection.close()
