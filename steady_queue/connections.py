@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from django.db import connections
 from psycopg.sql import SQL, Identifier
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 import steady_queue
 from steady_queue.queries import Connection
@@ -81,7 +81,13 @@ class Database:
         """The connection; raises one of LOST when there is none within ``timeout`` seconds."""
         if self._connection is None or self._connection.closed:
             self.drop()
-            self._connection = self._pool.getconn(timeout)
+            try:
+                self._connection = self._pool.getconn(timeout)
+            except PoolTimeout:
+                # The pool waits ever longer between its tries: a new one tries at once.
+                self._pool.close(timeout=0)
+                self._pool = open_pool()
+                raise
         return self._connection
 
     def drop(self) -> None:

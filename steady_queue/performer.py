@@ -137,7 +137,7 @@ def _verdict(task: Any, error: BaseException, attempt: int) -> dict[str, Any]:
     """What the task's decorators say; a callable of theirs that raises makes it a failure."""
     try:
         discard, retry_in = verdict(task, error, attempt)
-    except Exception as broken:
+    except BaseException as broken:
         error.add_note(f"and the wait of its retry raised {broken!r}")
         return _describe(error)
     return {"discard": discard, "retry_in": retry_in}

@@ -190,6 +190,12 @@ def release_jobs(connection: Connection, jobs: Sequence[ClaimedJob]) -> None:
     connection.commit()
 
 
+def disown_jobs(connection: Connection, process: int, known: Sequence[int]) -> int:
+    """How many jobs, claimed by this process without its hearing of it, were put back."""
+    statement = "select steady_queue_disown_jobs(%s, %s::bigint[])"
+    return int(_value(connection, statement, process, list(known)))
+
+
 def is_quiet(connection: Connection, queues: list[str]) -> bool:
     """Whether a worker of these queues that waits may sleep."""
     return bool(_value(connection, "select steady_queue_is_quiet(%s::text[])", queues))
@@ -226,8 +232,9 @@ def dispatch_jobs(connection: Connection, count: int) -> tuple[int, float | None
     return moved, None if next_due_in is None else float(next_due_in)
 
 
-def maintain_limits(connection: Connection, count: int) -> None:
-    _value(connection, "select steady_queue_maintain_limits(%s)", count)
+def maintain_limits(connection: Connection, count: int) -> int:
+    """How many unused limit keys were forgotten, ``count`` at most."""
+    return int(_value(connection, "select steady_queue_maintain_limits(%s)", count))
 
 
 def prune(
@@ -405,19 +412,18 @@ def recover_jobs(
     exception_class: str,
     message: str,
     max_lost_starts: int,
-) -> int:
-    """Remove a process; how many jobs it held."""
-    return int(
-        _value(
-            connection,
-            "select steady_queue_recover_jobs(%s, %s::bigint[], %s, %s, %s)",
-            process,
-            None if started is None else list(started),
-            exception_class,
-            message,
-            max_lost_starts,
-        )
+) -> int | None:
+    """Remove a process; how many jobs it held. None: some are left, call again."""
+    recovered: int | None = _value(
+        connection,
+        "select steady_queue_recover_jobs(%s, %s::bigint[], %s, %s, %s)",
+        process,
+        None if started is None else list(started),
+        exception_class,
+        message,
+        max_lost_starts,
     )
+    return recovered
 
 
 def _value(connection: Connection, statement: str, *arguments: Any) -> Any:

@@ -144,6 +144,8 @@ create table steady_queue_outcomes (
 );
 comment on table steady_queue_outcomes is 'How each job ended. One row a job, kept for a while (steady_queue_prune).';
 -- steady_queue_failed_jobs, steady_queue_prune
+create index steady_queue_outcomes_finished on steady_queue_outcomes
+  using brin (finished_at) with (autosummarize = on);
 create index steady_queue_outcomes_failed on steady_queue_outcomes (finished_at) where status <> 'successful';
 
 
@@ -501,10 +503,11 @@ begin
   end if;
   insert into steady_queue_lanes (queue, priority, express)
   select j.queue, j.priority, e.express
-  from steady_queue_ready r
+  from (
+    select r.job from steady_queue_ready r where r.lane = 0 order by r.position limit 10000
+  ) r
   join steady_queue_jobs j on j.id = r.job
   cross join (values (false), (true)) as e(express)
-  where r.lane = 0
   group by j.queue, j.priority, e.express
   on conflict do nothing;
   with unsorted as (
@@ -558,12 +561,12 @@ as $$
 begin
   with free as materialized (
     select h.limit_key, h.held, (
-      select j.limit_to from steady_queue_jobs j
-      where j.id = (
-        select b.job from steady_queue_blocked b
-        where b.limit_key = h.limit_key
-        order by b.priority desc, b.job
-        limit 1)) - h.held as slots
+      select j.limit_to
+      from steady_queue_blocked b
+      join steady_queue_jobs j on j.id = b.job
+      where b.limit_key = h.limit_key
+      order by b.priority desc, b.job
+      limit 1) - h.held as slots
     from steady_queue_slots_held(p_keys) h
   ), first_in_line as materialized (
     select n.job, f.held,
@@ -572,12 +575,13 @@ begin
     cross join lateral (
       select b.job, b.priority
       from steady_queue_blocked b
+      join steady_queue_jobs j on j.id = b.job
       where b.limit_key = f.limit_key
-        and not exists (
-          select from steady_queue_pauses p join steady_queue_jobs j on j.queue = p.queue
-          where j.id = b.job)
+        and not exists (select from steady_queue_pauses p where p.queue = j.queue)
       order by b.priority desc, b.job
       limit greatest(f.slots, 0)
+      -- One that somebody has locked, to discard it, is passed over.
+      for update of b skip locked
     ) n
   ), lucky as materialized (
     -- A lowered limit is on the jobs enqueued since.
@@ -601,18 +605,27 @@ comment on function steady_queue_hand_over is 'Moves blocked jobs into the free 
 
 
 -- Locks the semaphores of these keys, in order, leaving out those that somebody else holds.
--- Returns the keys it got.
+-- Missing ones are made, under a try-lock: two callers that insert the same keys in opposite order
+-- would deadlock on the index. Returns the keys it got. Never waits.
 create function steady_queue_lock_keys(p_keys text[]) returns text[]
-language sql volatile
-begin atomic
-  select array_agg(s.limit_key)
-  from (
+language plpgsql
+set search_path from current
+as $$
+begin
+  if exists (
+    select from unnest(p_keys) as k(limit_key)
+    where not exists (select from steady_queue_semaphores s where s.limit_key = k.limit_key))
+    and pg_try_advisory_xact_lock(hashtextextended('steady_queue:semaphores', 0))
+  then
+    insert into steady_queue_semaphores (limit_key) select unnest(p_keys) on conflict do nothing;
+  end if;
+  return array(
     select s.limit_key from steady_queue_semaphores s
     where s.limit_key = any (p_keys)
     order by s.limit_key
-    for update skip locked
-  ) s;
-end;
+    for update skip locked);
+end
+$$;
 comment on function steady_queue_lock_keys is 'Locks what it can of these limit keys, without waiting.';
 
 
@@ -642,16 +655,6 @@ begin
   select array_agg(distinct r.limit_key) into v_wanted
   from steady_queue_ready r
   where r.ctid = any (p_rows);
-
-  -- The first use of a key. Under a try-lock: two claimers that insert the same keys in opposite
-  -- order would deadlock on the index.
-  if exists (
-    select from unnest(v_wanted) as w(limit_key)
-    where not exists (select from steady_queue_semaphores s where s.limit_key = w.limit_key))
-    and pg_try_advisory_xact_lock(hashtextextended('steady_queue:semaphores', 0))
-  then
-    insert into steady_queue_semaphores (limit_key) select unnest(v_wanted) on conflict do nothing;
-  end if;
 
   v_keys := steady_queue_lock_keys(v_wanted);
 
@@ -763,7 +766,9 @@ begin
         from unnest(v_rank.lanes, v_rank.marks) as l(lane, mark)
         cross join lateral (
           select r.ctid as row_at, r.position,
-            r.limit_key is not null and r.holds_until is null as undecided
+            -- A slot that was handed over and ran out before its job was claimed holds no more.
+            r.limit_key is not null and coalesce(r.holds_until <= clock_timestamp(), true)
+              as undecided
           from steady_queue_ready r
           where r.lane = l.lane and r.position >= l.mark
           order by r.position
@@ -786,7 +791,10 @@ begin
         returning r.*
       ), claimed as (
         select t.position, t.job, t.attempt, t.lost_starts, t.suspect, t.limit_key,
-          coalesce(t.holds_until, clock_timestamp() + j.limit_for) as holds_until,
+          case
+            when t.holds_until > clock_timestamp() then t.holds_until
+            else clock_timestamp() + j.limit_for
+          end as holds_until,
           j.task, j.backend, j.queue, j.priority, j.arguments, j.run_after, j.enqueued_at,
           clock_timestamp() as claimed_at
         from taken t
@@ -975,6 +983,9 @@ begin
     select e.job, clock_timestamp() + e.retry_in * interval '1 second', e.attempt, e.lost_starts
     from ended e
     where e.retry_in is not null
+  ), forgiven as (
+    delete from steady_queue_errors f using ended e
+    where f.job = e.job and e.error is null and not p_keep
   ), forgotten as (
     delete from steady_queue_jobs j using ended e
     where j.id = e.job and e.error is null and not p_keep
@@ -1017,7 +1028,8 @@ begin
     insert into steady_queue_ready
       (lane, position, job, attempt, lost_starts, suspect, limit_key, holds_until)
     select steady_queue_lane_of(j.queue, j.priority, r.holds_until is not null),
-      nextval('steady_queue_positions'), r.job, r.attempt, r.lost_starts, r.suspect, r.limit_key, r.holds_until
+      nextval('steady_queue_positions'), r.job, r.attempt, r.lost_starts, r.suspect, r.limit_key,
+      r.holds_until
     from (select * from released order by job) r
     join steady_queue_jobs j on j.id = r.job
   )
@@ -1026,6 +1038,26 @@ begin
 end
 $$;
 comment on function steady_queue_release_jobs is 'Puts claimed jobs that were not started back to ready.';
+
+
+-- Puts back to ready what this process claimed without ever hearing of it: its running jobs that are
+-- not among p_known. For the process itself, after a call whose reply was lost. Returns how many.
+create function steady_queue_disown_jobs(p_process bigint, p_known bigint[]) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_jobs bigint[];
+  v_claims bigint[];
+begin
+  select array_agg(r.job), array_agg(r.claim) into v_jobs, v_claims
+  from steady_queue_running r
+  where r.process = p_process and r.job <> all (p_known);
+  perform steady_queue_release_jobs(v_jobs, v_claims);
+  return coalesce(cardinality(v_jobs), 0);
+end
+$$;
+comment on function steady_queue_disown_jobs is 'Puts back what a process claimed without hearing of it.';
 
 
 -- Moves up to p_count due jobs from scheduled to ready. Returns how many it moved, and in how many
@@ -1039,12 +1071,15 @@ language plpgsql
 set search_path from current
 set plan_cache_mode = force_generic_plan
 as $$
+declare
+  -- In a variable: compared with a volatile function, the index would be read to its end.
+  v_now timestamptz := clock_timestamp();
 begin
   with due as (
     delete from steady_queue_scheduled s
     where s.ctid = any (array(
       select s.ctid from steady_queue_scheduled s
-      where s.run_after <= clock_timestamp()
+      where s.run_after <= v_now
       order by s.run_after, s.job
       limit p_count
       for update skip locked))
@@ -1067,30 +1102,54 @@ $$;
 comment on function steady_queue_dispatch_jobs is 'Moves due jobs from scheduled to ready and says when the next is due.';
 
 
+-- The keys whose semaphores no job needs: nothing holds a slot of theirs or waits for one.
+create function steady_queue_unused_keys() returns table (limit_key text)
+language sql stable
+begin atomic
+  select s.limit_key from steady_queue_semaphores s
+  where not exists (select from steady_queue_blocked b where b.limit_key = s.limit_key)
+    and not exists (select from steady_queue_running r where r.limit_key = s.limit_key)
+    and not exists (
+      select from steady_queue_ready r
+      where r.limit_key = s.limit_key and r.holds_until is not null);
+end;
+comment on function steady_queue_unused_keys is 'Limit keys that no job holds or waits for.';
+
+
 -- Lets blocked jobs into slots that nobody handed over: freed by a DELETE typed by a person, by a
--- raised limit, by a holder past its duration, by a resumed queue. Forgets keys that nobody uses.
-create function steady_queue_maintain_limits(p_count integer default 500) returns void
+-- raised limit, by a holder past its duration, by a resumed queue. Then forgets up to p_count keys
+-- that nobody uses, and returns how many. Never waits.
+create function steady_queue_maintain_limits(p_count integer default 500) returns bigint
 language plpgsql
 set search_path from current
 as $$
 declare
   v_keys text[];
+  v_last text := '';
+  v_forgotten bigint;
 begin
-  v_keys := steady_queue_lock_keys(array(
-    select distinct b.limit_key from steady_queue_blocked b limit p_count));
-  if v_keys is not null then
-    perform steady_queue_hand_over(v_keys);
-  end if;
-  delete from steady_queue_semaphores s
-  where s.ctid = any (array(
-    select s.ctid from steady_queue_semaphores s
-    where not exists (select from steady_queue_blocked b where b.limit_key = s.limit_key)
-      and not exists (select from steady_queue_running r where r.limit_key = s.limit_key)
-      and not exists (
-        select from steady_queue_ready r
-        where r.limit_key = s.limit_key and r.holds_until is not null)
-    limit p_count
+  delete from steady_queue_blocked b
+  where b.ctid = any (array(
+    select b.ctid from steady_queue_blocked b
+    where not exists (select from steady_queue_jobs j where j.id = b.job)
     for update skip locked));
+  loop
+    v_keys := array(
+      select distinct b.limit_key from steady_queue_blocked b
+      where b.limit_key > v_last order by b.limit_key limit p_count);
+    exit when v_keys = '{}';
+    v_last := v_keys[cardinality(v_keys)];
+    perform steady_queue_hand_over(steady_queue_lock_keys(v_keys));
+  end loop;
+
+  v_keys := steady_queue_lock_keys(array(
+    select u.limit_key from steady_queue_unused_keys() u order by u.limit_key limit p_count));
+  -- A statement of its own: a claim may have used the key before we had its lock.
+  delete from steady_queue_semaphores s
+  using steady_queue_unused_keys() u
+  where s.limit_key = any (v_keys) and u.limit_key = s.limit_key;
+  get diagnostics v_forgotten = row_count;
+  return v_forgotten;
 end
 $$;
 comment on function steady_queue_maintain_limits is 'Hands over slots that became free without a finish.';
@@ -1108,18 +1167,19 @@ set search_path from current
 as $$
 declare
   v_jobs bigint[];
+  v_finished_before timestamptz := clock_timestamp() - p_finished_after;
+  v_failed_before timestamptz := clock_timestamp() - p_failed_after;
 begin
   with pruned as (
     delete from steady_queue_outcomes o
     where o.ctid = any (array(
       (select o.ctid from steady_queue_outcomes o
-       where o.status = 'successful' and o.finished_at < clock_timestamp() - p_finished_after
-       order by o.job
+       where o.status = 'successful' and o.finished_at < v_finished_before
        limit p_count
        for update skip locked)))
       or o.ctid = any (array(
       (select o.ctid from steady_queue_outcomes o
-       where o.status <> 'successful' and o.finished_at < clock_timestamp() - p_failed_after
+       where o.status <> 'successful' and o.finished_at < v_failed_before
        order by o.finished_at
        limit p_count
        for update skip locked)))
@@ -1493,8 +1553,8 @@ comment on function steady_queue_heartbeat is 'Keeps processes alive; returns th
 -- begun to run (null: not known, so all of them). A job that was the only one started is charged
 -- with a lost start, and failed when it has p_max_lost_starts of them; when several were, each is
 -- a suspect, put back without charge, and runs alone the next time. Jobs that were not started are
--- put back as they were. Returns how many jobs it put back or failed. Never waits: jobs whose limit
--- somebody has locked stay, and the process with them, until a sweep finds it silent.
+-- put back as they were. Returns how many jobs it put back or failed. Does not wait for a limit: jobs
+-- whose key somebody has locked stay, and the process with them, and it returns null: call again.
 create function steady_queue_recover_jobs(
   p_process bigint,
   p_started bigint[],
@@ -1508,6 +1568,7 @@ as $$
 declare
   v_keys text[];
   v_started bigint[];
+  v_count integer;
   v_recovered bigint;
 begin
   select
@@ -1516,6 +1577,8 @@ begin
   into v_started, v_keys
   from steady_queue_running r
   where r.process = p_process;
+  -- Of all that had started, not only of what is left by now.
+  v_count := cardinality(coalesce(p_started, v_started));
   -- Keys before running rows.
   v_keys := steady_queue_lock_keys(v_keys);
 
@@ -1523,7 +1586,7 @@ begin
     delete from steady_queue_running r
     where r.process = p_process and (r.limit_key is null or r.limit_key = any (v_keys))
     returning r.*, coalesce(r.job = any (v_started), false) as started,
-      coalesce(r.job = any (v_started) and cardinality(v_started) = 1, false) as charged
+      coalesce(r.job = any (v_started) and v_count = 1, false) as charged
   ), failed as (
     insert into steady_queue_outcomes
       (job, status, attempt, lost_starts, process, claimed_at, finished_at)
@@ -1550,9 +1613,10 @@ begin
   if v_keys is not null then
     perform steady_queue_hand_over(v_keys);
   end if;
-  delete from steady_queue_processes p
-  where p.id = p_process
-    and not exists (select from steady_queue_running r where r.process = p_process);
+  if exists (select from steady_queue_running r where r.process = p_process) then
+    return null;
+  end if;
+  delete from steady_queue_processes p where p.id = p_process;
   return v_recovered;
 end
 $$;

@@ -141,6 +141,8 @@ create table steady_queue_outcomes (
 );
 comment on table steady_queue_outcomes is 'How each job ended. One row a job, kept for a while (steady_queue_prune).';
 -- steady_queue_failed_jobs, steady_queue_prune
+create index steady_queue_outcomes_finished on steady_queue_outcomes
+  using brin (finished_at) with (autosummarize = on);
 create index steady_queue_outcomes_failed on steady_queue_outcomes (finished_at) where status <> 'successful';
 
 

@@ -34,10 +34,11 @@ begin
   end if;
   insert into steady_queue_lanes (queue, priority, express)
   select j.queue, j.priority, e.express
-  from steady_queue_ready r
+  from (
+    select r.job from steady_queue_ready r where r.lane = 0 order by r.position limit 10000
+  ) r
   join steady_queue_jobs j on j.id = r.job
   cross join (values (false), (true)) as e(express)
-  where r.lane = 0
   group by j.queue, j.priority, e.express
   on conflict do nothing;
   with unsorted as (
@@ -91,12 +92,12 @@ as $$
 begin
   with free as materialized (
     select h.limit_key, h.held, (
-      select j.limit_to from steady_queue_jobs j
-      where j.id = (
-        select b.job from steady_queue_blocked b
-        where b.limit_key = h.limit_key
-        order by b.priority desc, b.job
-        limit 1)) - h.held as slots
+      select j.limit_to
+      from steady_queue_blocked b
+      join steady_queue_jobs j on j.id = b.job
+      where b.limit_key = h.limit_key
+      order by b.priority desc, b.job
+      limit 1) - h.held as slots
     from steady_queue_slots_held(p_keys) h
   ), first_in_line as materialized (
     select n.job, f.held,
@@ -105,12 +106,13 @@ begin
     cross join lateral (
       select b.job, b.priority
       from steady_queue_blocked b
+      join steady_queue_jobs j on j.id = b.job
       where b.limit_key = f.limit_key
-        and not exists (
-          select from steady_queue_pauses p join steady_queue_jobs j on j.queue = p.queue
-          where j.id = b.job)
+        and not exists (select from steady_queue_pauses p where p.queue = j.queue)
       order by b.priority desc, b.job
       limit greatest(f.slots, 0)
+      -- One that somebody has locked, to discard it, is passed over.
+      for update of b skip locked
     ) n
   ), lucky as materialized (
     -- A lowered limit is on the jobs enqueued since.
@@ -134,18 +136,27 @@ comment on function steady_queue_hand_over is 'Moves blocked jobs into the free 
 
 
 -- Locks the semaphores of these keys, in order, leaving out those that somebody else holds.
--- Returns the keys it got.
+-- Missing ones are made, under a try-lock: two callers that insert the same keys in opposite order
+-- would deadlock on the index. Returns the keys it got. Never waits.
 create function steady_queue_lock_keys(p_keys text[]) returns text[]
-language sql volatile
-begin atomic
-  select array_agg(s.limit_key)
-  from (
+language plpgsql
+set search_path from current
+as $$
+begin
+  if exists (
+    select from unnest(p_keys) as k(limit_key)
+    where not exists (select from steady_queue_semaphores s where s.limit_key = k.limit_key))
+    and pg_try_advisory_xact_lock(hashtextextended('steady_queue:semaphores', 0))
+  then
+    insert into steady_queue_semaphores (limit_key) select unnest(p_keys) on conflict do nothing;
+  end if;
+  return array(
     select s.limit_key from steady_queue_semaphores s
     where s.limit_key = any (p_keys)
     order by s.limit_key
-    for update skip locked
-  ) s;
-end;
+    for update skip locked);
+end
+$$;
 comment on function steady_queue_lock_keys is 'Locks what it can of these limit keys, without waiting.';
 
 
@@ -175,16 +186,6 @@ begin
   select array_agg(distinct r.limit_key) into v_wanted
   from steady_queue_ready r
   where r.ctid = any (p_rows);
-
-  -- The first use of a key. Under a try-lock: two claimers that insert the same keys in opposite
-  -- order would deadlock on the index.
-  if exists (
-    select from unnest(v_wanted) as w(limit_key)
-    where not exists (select from steady_queue_semaphores s where s.limit_key = w.limit_key))
-    and pg_try_advisory_xact_lock(hashtextextended('steady_queue:semaphores', 0))
-  then
-    insert into steady_queue_semaphores (limit_key) select unnest(v_wanted) on conflict do nothing;
-  end if;
 
   v_keys := steady_queue_lock_keys(v_wanted);
 
@@ -296,7 +297,9 @@ begin
         from unnest(v_rank.lanes, v_rank.marks) as l(lane, mark)
         cross join lateral (
           select r.ctid as row_at, r.position,
-            r.limit_key is not null and r.holds_until is null as undecided
+            -- A slot that was handed over and ran out before its job was claimed holds no more.
+            r.limit_key is not null and coalesce(r.holds_until <= clock_timestamp(), true)
+              as undecided
           from steady_queue_ready r
           where r.lane = l.lane and r.position >= l.mark
           order by r.position
@@ -319,7 +322,10 @@ begin
         returning r.*
       ), claimed as (
         select t.position, t.job, t.attempt, t.lost_starts, t.suspect, t.limit_key,
-          coalesce(t.holds_until, clock_timestamp() + j.limit_for) as holds_until,
+          case
+            when t.holds_until > clock_timestamp() then t.holds_until
+            else clock_timestamp() + j.limit_for
+          end as holds_until,
           j.task, j.backend, j.queue, j.priority, j.arguments, j.run_after, j.enqueued_at,
           clock_timestamp() as claimed_at
         from taken t

@@ -66,6 +66,9 @@ begin
     select e.job, clock_timestamp() + e.retry_in * interval '1 second', e.attempt, e.lost_starts
     from ended e
     where e.retry_in is not null
+  ), forgiven as (
+    delete from steady_queue_errors f using ended e
+    where f.job = e.job and e.error is null and not p_keep
   ), forgotten as (
     delete from steady_queue_jobs j using ended e
     where j.id = e.job and e.error is null and not p_keep
@@ -108,7 +111,8 @@ begin
     insert into steady_queue_ready
       (lane, position, job, attempt, lost_starts, suspect, limit_key, holds_until)
     select steady_queue_lane_of(j.queue, j.priority, r.holds_until is not null),
-      nextval('steady_queue_positions'), r.job, r.attempt, r.lost_starts, r.suspect, r.limit_key, r.holds_until
+      nextval('steady_queue_positions'), r.job, r.attempt, r.lost_starts, r.suspect, r.limit_key,
+      r.holds_until
     from (select * from released order by job) r
     join steady_queue_jobs j on j.id = r.job
   )
@@ -117,3 +121,23 @@ begin
 end
 $$;
 comment on function steady_queue_release_jobs is 'Puts claimed jobs that were not started back to ready.';
+
+
+-- Puts back to ready what this process claimed without ever hearing of it: its running jobs that are
+-- not among p_known. For the process itself, after a call whose reply was lost. Returns how many.
+create function steady_queue_disown_jobs(p_process bigint, p_known bigint[]) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_jobs bigint[];
+  v_claims bigint[];
+begin
+  select array_agg(r.job), array_agg(r.claim) into v_jobs, v_claims
+  from steady_queue_running r
+  where r.process = p_process and r.job <> all (p_known);
+  perform steady_queue_release_jobs(v_jobs, v_claims);
+  return coalesce(cardinality(v_jobs), 0);
+end
+$$;
+comment on function steady_queue_disown_jobs is 'Puts back what a process claimed without hearing of it.';

@@ -9,12 +9,15 @@ language plpgsql
 set search_path from current
 set plan_cache_mode = force_generic_plan
 as $$
+declare
+  -- In a variable: compared with a volatile function, the index would be read to its end.
+  v_now timestamptz := clock_timestamp();
 begin
   with due as (
     delete from steady_queue_scheduled s
     where s.ctid = any (array(
       select s.ctid from steady_queue_scheduled s
-      where s.run_after <= clock_timestamp()
+      where s.run_after <= v_now
       order by s.run_after, s.job
       limit p_count
       for update skip locked))
@@ -37,30 +40,54 @@ $$;
 comment on function steady_queue_dispatch_jobs is 'Moves due jobs from scheduled to ready and says when the next is due.';
 
 
+-- The keys whose semaphores no job needs: nothing holds a slot of theirs or waits for one.
+create function steady_queue_unused_keys() returns table (limit_key text)
+language sql stable
+begin atomic
+  select s.limit_key from steady_queue_semaphores s
+  where not exists (select from steady_queue_blocked b where b.limit_key = s.limit_key)
+    and not exists (select from steady_queue_running r where r.limit_key = s.limit_key)
+    and not exists (
+      select from steady_queue_ready r
+      where r.limit_key = s.limit_key and r.holds_until is not null);
+end;
+comment on function steady_queue_unused_keys is 'Limit keys that no job holds or waits for.';
+
+
 -- Lets blocked jobs into slots that nobody handed over: freed by a DELETE typed by a person, by a
--- raised limit, by a holder past its duration, by a resumed queue. Forgets keys that nobody uses.
-create function steady_queue_maintain_limits(p_count integer default 500) returns void
+-- raised limit, by a holder past its duration, by a resumed queue. Then forgets up to p_count keys
+-- that nobody uses, and returns how many. Never waits.
+create function steady_queue_maintain_limits(p_count integer default 500) returns bigint
 language plpgsql
 set search_path from current
 as $$
 declare
   v_keys text[];
+  v_last text := '';
+  v_forgotten bigint;
 begin
-  v_keys := steady_queue_lock_keys(array(
-    select distinct b.limit_key from steady_queue_blocked b limit p_count));
-  if v_keys is not null then
-    perform steady_queue_hand_over(v_keys);
-  end if;
-  delete from steady_queue_semaphores s
-  where s.ctid = any (array(
-    select s.ctid from steady_queue_semaphores s
-    where not exists (select from steady_queue_blocked b where b.limit_key = s.limit_key)
-      and not exists (select from steady_queue_running r where r.limit_key = s.limit_key)
-      and not exists (
-        select from steady_queue_ready r
-        where r.limit_key = s.limit_key and r.holds_until is not null)
-    limit p_count
+  delete from steady_queue_blocked b
+  where b.ctid = any (array(
+    select b.ctid from steady_queue_blocked b
+    where not exists (select from steady_queue_jobs j where j.id = b.job)
     for update skip locked));
+  loop
+    v_keys := array(
+      select distinct b.limit_key from steady_queue_blocked b
+      where b.limit_key > v_last order by b.limit_key limit p_count);
+    exit when v_keys = '{}';
+    v_last := v_keys[cardinality(v_keys)];
+    perform steady_queue_hand_over(steady_queue_lock_keys(v_keys));
+  end loop;
+
+  v_keys := steady_queue_lock_keys(array(
+    select u.limit_key from steady_queue_unused_keys() u order by u.limit_key limit p_count));
+  -- A statement of its own: a claim may have used the key before we had its lock.
+  delete from steady_queue_semaphores s
+  using steady_queue_unused_keys() u
+  where s.limit_key = any (v_keys) and u.limit_key = s.limit_key;
+  get diagnostics v_forgotten = row_count;
+  return v_forgotten;
 end
 $$;
 comment on function steady_queue_maintain_limits is 'Hands over slots that became free without a finish.';
@@ -78,18 +105,19 @@ set search_path from current
 as $$
 declare
   v_jobs bigint[];
+  v_finished_before timestamptz := clock_timestamp() - p_finished_after;
+  v_failed_before timestamptz := clock_timestamp() - p_failed_after;
 begin
   with pruned as (
     delete from steady_queue_outcomes o
     where o.ctid = any (array(
       (select o.ctid from steady_queue_outcomes o
-       where o.status = 'successful' and o.finished_at < clock_timestamp() - p_finished_after
-       order by o.job
+       where o.status = 'successful' and o.finished_at < v_finished_before
        limit p_count
        for update skip locked)))
       or o.ctid = any (array(
       (select o.ctid from steady_queue_outcomes o
-       where o.status <> 'successful' and o.finished_at < clock_timestamp() - p_failed_after
+       where o.status <> 'successful' and o.finished_at < v_failed_before
        order by o.finished_at
        limit p_count
        for update skip locked)))

@@ -58,8 +58,8 @@ comment on function steady_queue_heartbeat is 'Keeps processes alive; returns th
 -- begun to run (null: not known, so all of them). A job that was the only one started is charged
 -- with a lost start, and failed when it has p_max_lost_starts of them; when several were, each is
 -- a suspect, put back without charge, and runs alone the next time. Jobs that were not started are
--- put back as they were. Returns how many jobs it put back or failed. Never waits: jobs whose limit
--- somebody has locked stay, and the process with them, until a sweep finds it silent.
+-- put back as they were. Returns how many jobs it put back or failed. Does not wait for a limit: jobs
+-- whose key somebody has locked stay, and the process with them, and it returns null: call again.
 create function steady_queue_recover_jobs(
   p_process bigint,
   p_started bigint[],
@@ -73,6 +73,7 @@ as $$
 declare
   v_keys text[];
   v_started bigint[];
+  v_count integer;
   v_recovered bigint;
 begin
   select
@@ -81,6 +82,8 @@ begin
   into v_started, v_keys
   from steady_queue_running r
   where r.process = p_process;
+  -- Of all that had started, not only of what is left by now.
+  v_count := cardinality(coalesce(p_started, v_started));
   -- Keys before running rows.
   v_keys := steady_queue_lock_keys(v_keys);
 
@@ -88,7 +91,7 @@ begin
     delete from steady_queue_running r
     where r.process = p_process and (r.limit_key is null or r.limit_key = any (v_keys))
     returning r.*, coalesce(r.job = any (v_started), false) as started,
-      coalesce(r.job = any (v_started) and cardinality(v_started) = 1, false) as charged
+      coalesce(r.job = any (v_started) and v_count = 1, false) as charged
   ), failed as (
     insert into steady_queue_outcomes
       (job, status, attempt, lost_starts, process, claimed_at, finished_at)
@@ -115,9 +118,10 @@ begin
   if v_keys is not null then
     perform steady_queue_hand_over(v_keys);
   end if;
-  delete from steady_queue_processes p
-  where p.id = p_process
-    and not exists (select from steady_queue_running r where r.process = p_process);
+  if exists (select from steady_queue_running r where r.process = p_process) then
+    return null;
+  end if;
+  delete from steady_queue_processes p where p.id = p_process;
   return v_recovered;
 end
 $$;

@@ -45,6 +45,7 @@ class Crew:
         self._suspects: deque[tuple[ClaimedJob, float]] = deque()
         self._alone = False
         self._held = 0
+        self._jobs: set[int] = set()
         self.seconds_each = 1.0
         self._last_start = time.monotonic()
         for number in range(threads):
@@ -62,6 +63,11 @@ class Crew:
         """Whether a job waits for a thread."""
         return not self._waiting.empty()
 
+    @property
+    def jobs(self) -> list[int]:
+        """The jobs that count as held."""
+        return list(self._jobs)
+
     def room(self) -> int:
         """How many more jobs could start soon."""
         if self._suspects or self._alone:
@@ -78,6 +84,7 @@ class Crew:
             return
         received_at = self._last_start = time.monotonic()
         self._held += len(jobs)
+        self._jobs.update(job.id for job in jobs)
         for job in jobs:
             if job.suspect:
                 self._suspects.append((job, received_at))
@@ -90,6 +97,7 @@ class Crew:
         outcomes = [self._outcomes.popleft() for _ in range(len(self._outcomes))]
         if outcomes:
             self._held -= len(outcomes)
+            self._jobs.difference_update(outcome.job for outcome in outcomes)
             self._learn(outcomes)
             self._start_suspect()
         return outcomes
@@ -97,6 +105,7 @@ class Crew:
     def keep(self, outcomes: list[Outcome]) -> None:
         """Take outcomes back that could not be handed in."""
         self._held += len(outcomes)
+        self._jobs.update(outcome.job for outcome in outcomes)
         self._outcomes.extendleft(reversed(outcomes))
 
     def hungry(self) -> bool:
@@ -120,6 +129,8 @@ class Crew:
             while True:
                 jobs.append(self._waiting.get_nowait()[0])
         self._held -= len(jobs)
+        self._jobs.difference_update(job.id for job in jobs)
+        self._alone = self._alone and self._held > 0
         return jobs
 
     def _start_suspect(self) -> None:

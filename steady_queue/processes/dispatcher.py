@@ -31,8 +31,8 @@ class Dispatcher(Loop):
     def step(self) -> float:
         self.listener.drain()
         connection = self.database.connection()
-        self._maintain(connection)
         moved, next_due_in = queries.dispatch_jobs(connection, self.options.batch_size)
+        self._maintain(connection)
         seconds = self._rest_after(moved, connection)
         self.watch(self.listener.connection)
         return max(0.0, min(seconds, self._until_due(next_due_in)))
@@ -63,16 +63,17 @@ class Dispatcher(Loop):
         return min(moments)
 
     def _maintain(self, connection: queries.Connection) -> None:
+        """The next time is set first: what fails is tried again then, and not before."""
         now = time.monotonic()
         if self.options.concurrency_maintenance and now >= self._maintain_at:
-            queries.maintain_limits(connection, self.options.batch_size)
             interval = self.options.concurrency_maintenance_interval
             self._maintain_at = now + interval.total_seconds()
+            count = self.options.batch_size
+            if queries.maintain_limits(connection, count) >= count:
+                self._maintain_at = now
         if now >= self._prune_at:
-            pruned = queries.prune(
-                connection,
-                steady_queue.clear_finished_jobs_after,
-                steady_queue.clear_failed_jobs_after,
-                PRUNE_BATCH,
-            )
-            self._prune_at = now + (0 if pruned >= PRUNE_BATCH else PRUNE_EVERY)
+            self._prune_at = now + PRUNE_EVERY
+            finished = steady_queue.clear_finished_jobs_after
+            failed = steady_queue.clear_failed_jobs_after
+            if queries.prune(connection, finished, failed, PRUNE_BATCH) >= PRUNE_BATCH:
+                self._prune_at = now

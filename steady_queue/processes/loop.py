@@ -133,7 +133,7 @@ class Loop:
         self.ring()
 
     def quit(self) -> None:
-        """End at once: what runs is put back by the supervisor, without charge."""
+        """End at once, from a signal handler: what runs is put back, without charge."""
         os._exit(EX_TEMPFAIL)
 
     def _listen_to_signals(self) -> None:

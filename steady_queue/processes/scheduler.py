@@ -7,9 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import psycopg
+
 from steady_queue import queries
 from steady_queue.arguments import Arguments
 from steady_queue.backend import as_job
+from steady_queue.connections import LOST
 from steady_queue.cron import Cron
 from steady_queue.listener import Listener, Rest
 from steady_queue.processes.loop import Loop
@@ -44,7 +47,15 @@ class Scheduler(Loop):
         connection = self.database.connection()
         self._prune(connection)
         for due in queries.due_recurring_tasks(connection):
-            self._look_at(connection, due)
+            try:
+                self._look_at(connection, due)
+            except LOST:
+                raise
+            except psycopg.Error as error:
+                # It rests until it is made anew; the others go on.
+                logger.error("refused: key=%s reason=%r", due.key, str(error))
+                queries.advance_recurring_task(connection, due.key, due.next_run_at, None, None)
+                connection.commit()
         seconds = self._rest_after(connection)
         self.watch(self.listener.connection)
         next_run_in = queries.next_recurring_run_in(connection)

@@ -26,6 +26,12 @@ logger = logging.getLogger("steady_queue")
 LONGEST_RESPAWN = 30.0
 """Seconds at most between the death of a child that cannot live and its next start."""
 
+QUIT_WITHIN = 2
+"""Whole seconds that a supervisor has after QUIT to put jobs back."""
+
+RECOVER_AGAIN = 0.1
+"""Seconds until a recovery that found a limit locked is tried again."""
+
 STEADY_AFTER = 10.0
 """Seconds of life after which a child's death counts as its first."""
 
@@ -78,18 +84,18 @@ class Supervisor(Loop):
         self.lost: list[Lost] = []
         self._lifeline_read, self._lifeline_write = os.pipe()
         self._heartbeat_at = 0.0
+        self._recover_at = 0.0
+        self._prepared = self._quitting = False
         self._born_at = time.monotonic()
         self._recurring_tasks = options.recurring_tasks
         self._recurring = not (options.only_work or options.skip_recurring)
 
     def step(self) -> float:
         self._bury()
-        if not self.process_id:
-            self._register()
-            self._ensure_lanes()
-            self._sync_recurring_tasks()
-        self._recover()
+        if not self._prepared:
+            self._prepare()
         self._heartbeat()
+        self._recover()
         for child in self.children:
             if child.process is None and time.monotonic() >= child.respawn_at:
                 self._spawn(child)
@@ -97,28 +103,38 @@ class Supervisor(Loop):
 
     def shut_down(self) -> int:
         """Stop the children gracefully, kill those that do not stop, put back what they held."""
-        for child in self._living():
-            child.process.terminate()  # type: ignore[union-attr]
-        patience = steady_queue.shutdown_timeout.total_seconds() + 2
+        self._signal_children(signal.SIGTERM)
+        patience = 0.0 if self._quitting else steady_queue.shutdown_timeout.total_seconds() + 2
         deadline = time.monotonic() + patience
-        while self._living() and time.monotonic() < deadline:
-            self.wait(deadline - time.monotonic())
+        while self._living() and (left := deadline - time.monotonic()) > 0:
+            self.wait(min(left, self._vouch()))
             self._bury()
+        self._signal_children(signal.SIGKILL)
         for child in self._living():
-            child.process.kill()  # type: ignore[union-attr]
             child.process.wait()  # type: ignore[union-attr]
         self._bury(charge=False)
         self._leave()
-        return 0
+        return 128 + signal.SIGQUIT if self._quitting else 0
 
     def quit(self) -> None:
+        """Called in a signal handler, perhaps amid a query: only what is safe there."""
+        self._quitting = True
+        self._signal_children(signal.SIGKILL)
+        self.stop()
+        # If the database keeps us waiting, others will find the numbers silent.
+        signal.alarm(QUIT_WITHIN)
+
+    def _signal_children(self, number: int) -> None:
         for child in self._living():
-            child.process.kill()  # type: ignore[union-attr]
-        for child in self._living():
-            child.process.wait()  # type: ignore[union-attr]
-        self._bury(charge=False)
-        self._leave()
-        os._exit(128 + signal.SIGQUIT)
+            child.process.send_signal(number)  # type: ignore[union-attr]
+
+    def _vouch(self) -> float:
+        """Keep the children's numbers alive while they stop; seconds to the next time."""
+        try:
+            self._heartbeat()
+        except psycopg.Error as error:
+            return self.back_off(error)
+        return max(0.0, self._heartbeat_at - time.monotonic())
 
     def _listen_to_signals(self) -> None:
         super()._listen_to_signals()
@@ -153,8 +169,7 @@ class Supervisor(Loop):
             )
 
     def _recover(self) -> None:
-        while self.lost:
-            lost = self.lost[0]
+        for lost in self.lost.copy():
             count = queries.recover_jobs(
                 self.database.connection(),
                 lost.process_id,
@@ -163,7 +178,10 @@ class Supervisor(Loop):
                 lost.reason,
                 steady_queue.max_lost_starts,
             )
-            self.lost.pop(0)
+            if count is None:
+                self._recover_at = time.monotonic() + RECOVER_AGAIN
+                continue
+            self.lost.remove(lost)
             if count:
                 logger.warning("recovered: process_id=%s jobs=%s", lost.process_id, count)
 
@@ -191,6 +209,14 @@ class Supervisor(Loop):
         self.process_id = queries.register_process(
             self.database.connection(), self.kind, self.name, None, self.host, os.getpid()
         )
+
+    def _prepare(self) -> None:
+        """What a supervisor does once, when it starts, however often it has to begin anew."""
+        if not self.process_id:
+            self._register()
+        self._ensure_lanes()
+        self._sync_recurring_tasks()
+        self._prepared = True
 
     def _ensure_lanes(self) -> None:
         connection = self.database.connection()
@@ -226,7 +252,15 @@ class Supervisor(Loop):
             child.started = StartedJobs(child.started_file.fileno(), threads)
         restarted = child.deaths > 0
         child.process_id = process_id
-        child.process = self._start(child)
+        try:
+            child.process = self._start(child)
+        except OSError as error:
+            # No memory, no process numbers: as if it had died at once.
+            logger.error("cannot start: process=%s reason=%r", child.name, str(error))
+            child.respawn_at = time.monotonic() + LONGEST_RESPAWN
+            self.lost.append(Lost(process_id, str(error)))
+            self._close_memory(child)
+            return
         child.born_at = time.monotonic()
         queries.note_pid(self.database.connection(), process_id, child.pid)
         if restarted:
@@ -273,11 +307,14 @@ class Supervisor(Loop):
     def _leave(self) -> None:
         """Put back what the children held, and deregister.
 
-        Tried twice: a connection lost while nothing was asked of it shows only now.
+        Tried again: a connection lost while nothing was asked of it shows only now.
         """
-        for _ in range(2):
+        for _ in range(3):
             try:
                 self._recover()
+                if self.lost:
+                    self.wait(RECOVER_AGAIN)
+                    continue
                 if self.process_id:
                     self._deregister()
                 return
@@ -292,6 +329,8 @@ class Supervisor(Loop):
     def _until_next(self) -> float:
         now = time.monotonic()
         moments = [c.respawn_at for c in self.children if c.process is None]
+        if self.lost:
+            moments.append(self._recover_at)
         return max(0.0, min([self._heartbeat_at, *moments]) - now)
 
 

@@ -9,7 +9,6 @@ import psycopg
 import steady_queue
 from steady_queue import queries
 from steady_queue.configuration import Worker as WorkerOptions
-from steady_queue.connections import LOST
 from steady_queue.listener import Listener, Rest
 from steady_queue.processes.crew import STALLED, Crew
 from steady_queue.processes.loop import EX_TEMPFAIL, Loop
@@ -20,6 +19,9 @@ logger = logging.getLogger("steady_queue")
 
 GATHER = 0.01
 """Seconds for which outcomes may gather, and within which short tasks are waited for."""
+
+REPLY_LOST_FOR = 25.0
+"""Seconds after which a statement whose connection was lost has ended, one way or the other."""
 
 MARK_EVERY = 2000
 """Jobs after which the marks of the lanes are moved up."""
@@ -45,6 +47,7 @@ class Worker(Loop):
         self._busy: list[Outcome] = []
         self._last_try_in = 0.0
         self._look_at = 0.0
+        self._disown_at: list[float] = []
 
     def step(self) -> float:
         woken, finished = self.listener.drain(), self.crew.finished()
@@ -55,6 +58,7 @@ class Worker(Loop):
         room = self.crew.room()
         jobs = self.hand_in_and_claim(finished, room)
         self.crew.start(jobs)
+        self._disown()
         self.listener.own_pid = self.database.connection().info.backend_pid
         self._move_marks(len(jobs))
         seconds = self._rest_after(len(jobs), room)
@@ -78,6 +82,10 @@ class Worker(Loop):
         except BaseException as error:
             self.crew.keep(finished)
             self._stop_if_unregistered(error)
+            if room:
+                # The claim may have been committed, or be so yet: its reply is lost.
+                now = time.monotonic()
+                self._disown_at = [now, now + REPLY_LOST_FOR]
             raise
         self._look_at_refused(finished, refused)
         return jobs
@@ -98,13 +106,26 @@ class Worker(Loop):
         self.started.clear()
         super().quit()
 
+    def _disown(self) -> None:
+        """Put back what an earlier call has claimed, if its reply never came."""
+        if self._disown_at and time.monotonic() >= self._disown_at[0]:
+            connection = self.database.connection()
+            count = queries.disown_jobs(connection, self.process_id, self.crew.jobs)
+            self._disown_at.pop(0)
+            if count:
+                logger.warning("disowned: process=%s jobs=%s", self.name, count)
+
     def _rest_after(self, claimed: int, room: int) -> float:
         if self.crew.stalled():
             self._release(self.crew.give_back())
         seconds = self._until_event(claimed, room)
         if self._busy:
             seconds = max(seconds, self.rest.look_again())
-        return min(seconds, STALLED) if self.crew.waiting else seconds
+        if self.crew.waiting:
+            seconds = min(seconds, STALLED)
+        if self._disown_at:
+            seconds = min(seconds, max(0.0, self._disown_at[0] - time.monotonic()))
+        return seconds
 
     def _until_event(self, claimed: int, room: int) -> float:
         if claimed == room:
@@ -139,7 +160,7 @@ class Worker(Loop):
             return
         try:
             queries.release_jobs(self.database.connection(), jobs)
-        except LOST as error:
+        except psycopg.Error as error:
             # Not lost: they are put back when this process is found dead.
             logger.warning(
                 "release failed: process=%s jobs=%s reason=%r",

@@ -110,3 +110,22 @@ def test_finishing_reads_no_table_from_end_to_end(queue, worker, sql):
     before = sql(read)
     queue.finish(claimed)
     assert sql(read) == before
+
+
+def test_what_a_process_claimed_without_hearing_of_it_is_put_back(queue, worker, sql):
+    known, unheard = queue.enqueue(), queue.enqueue()
+    other = queue.process()
+    theirs = queue.enqueue()
+    queue.claim(worker, count=2)
+    queue.claim(other)
+    assert sql("select steady_queue_disown_jobs(%s, array[%s])", worker, known) == [(1,)]
+    assert queue.states(known, unheard, theirs) == ["running", "ready", "running"]
+    assert sql("select lost_starts, suspect from steady_queue_ready") == [(0, False)]
+
+
+def test_without_history_the_errors_of_earlier_attempts_go_too(queue, worker, sql):
+    job = queue.enqueue()
+    queue.finish(queue.claim(worker), error=json.dumps({**json.loads(ERROR), "retry_in": 0}))
+    sql("select * from steady_queue_dispatch_jobs(10)")
+    queue.finish(queue.claim(worker), p_keep=False)
+    assert sql("select count(*) from steady_queue_errors where job = %s", job) == [(0,)]

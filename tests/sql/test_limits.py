@@ -125,6 +125,44 @@ def test_keys_that_nobody_uses_are_forgotten(queue, worker, sql):
     assert sql("select count(*) from steady_queue_semaphores") == [(0,)]
 
 
+def test_slots_that_ran_out_before_their_jobs_were_claimed_are_decided_anew(queue, worker, sql):
+    queue.enqueue_limited("k", count=4)
+    running = queue.claim(worker)
+    for _ in range(3):
+        queue.finish_limited(running, "k")
+        running = {}
+        sql("update steady_queue_ready set holds_until = clock_timestamp()")
+        sql("select steady_queue_maintain_limits()")
+    assert len(queue.claim(worker)) == 1
+
+
+def test_a_blocked_job_whose_row_was_deleted_does_not_block_its_key(queue, worker, sql):
+    _, gone, next_one = queue.enqueue_limited("k", count=3)
+    running = queue.claim(worker)
+    sql("delete from steady_queue_jobs where id = %s", gone)
+    queue.finish_limited(running, "k")
+    sql("select steady_queue_maintain_limits()")
+    assert list(queue.claim(worker)) == [next_one]
+    assert sql("select count(*) from steady_queue_blocked") == [(0,)]
+
+
+def test_a_semaphore_that_was_deleted_by_hand_is_made_again(queue, worker, sql):
+    first, second = queue.enqueue_limited("k", count=2)
+    running = queue.claim(worker)
+    sql("delete from steady_queue_semaphores")
+    assert queue.finish_limited(running, "k") == {}
+    assert queue.states(first, second) == ["successful", "ready"]
+
+
+def test_maintenance_reaches_every_key(queue, worker, sql):
+    for number in range(7):
+        queue.enqueue_limited(f"k{number}", count=2)
+    queue.claim(worker, count=20)
+    sql("delete from steady_queue_running")
+    sql("select steady_queue_maintain_limits(3)")
+    assert len(queue.claim(worker, count=20)) == 7
+
+
 class TestRaces:
     """Each with two real sessions."""
 
@@ -196,3 +234,15 @@ class TestRaces:
         assert dict(rows.fetchall()) == {limited: "busy"}
         finisher.commit()
         assert self.queue.states(limited, free) == ["running", "successful"]
+
+    def test_a_blocked_job_that_is_being_discarded_holds_nobody_up(self):
+        _, discarded, third = self.queue.enqueue_limited("k", count=3)
+        running = self.queue.claim(self.worker)
+        person, finisher = self.other(), self.other()
+        person.execute("select steady_queue_discard_jobs(array[%s])", (discarded,))
+        finisher.execute("set local lock_timeout = '1s'")
+        assert self.finish(finisher, running) == {}
+        person.commit()
+        finisher.commit()
+        self.queue.run("select steady_queue_maintain_limits()")
+        assert list(self.queue.claim(self.worker)) == [third]
