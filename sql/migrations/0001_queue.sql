@@ -519,12 +519,17 @@ begin
   )
   insert into steady_queue_ready
     (lane, position, job, attempt, lost_starts, suspect, limit_key, holds_until)
-  select l.id, nextval('steady_queue_positions'), u.job, u.attempt, u.lost_starts, u.suspect,
+  select u.lane, nextval('steady_queue_positions'), u.job, u.attempt, u.lost_starts, u.suspect,
     u.limit_key, u.holds_until
-  from (select * from unsorted order by position) u
-  join steady_queue_jobs j on j.id = u.job
-  join steady_queue_lanes l
-    on l.queue = j.queue and l.priority = j.priority and l.express = (u.holds_until is not null);
+  from (
+    -- Ordered after the joins: positions are given in this order.
+    select l.id as lane, u.job, u.attempt, u.lost_starts, u.suspect, u.limit_key, u.holds_until
+    from unsorted u
+    join steady_queue_jobs j on j.id = u.job
+    join steady_queue_lanes l
+      on l.queue = j.queue and l.priority = j.priority and l.express = (u.holds_until is not null)
+    order by u.position
+  ) u;
 end
 $$;
 comment on function steady_queue_sort_jobs is 'Gives jobs of queues and priorities not seen before a lane.';
@@ -668,8 +673,11 @@ begin
     where r.ctid = any (p_rows) and r.limit_key = any (v_keys)
   ), decided as materialized (
     select c.*, h.held + c.place <= c.limit_to and not exists (
+      -- Who came before goes before; not who is in a paused queue.
       select from steady_queue_blocked b
-      where b.limit_key = c.limit_key and b.priority >= c.priority) as fits
+      join steady_queue_jobs j on j.id = b.job
+      where b.limit_key = c.limit_key and b.priority >= c.priority
+        and not exists (select from steady_queue_pauses p where p.queue = j.queue)) as fits
     from candidates c
     join steady_queue_slots_held(v_keys) h on h.limit_key = c.limit_key
   ), gone as (
@@ -1086,10 +1094,15 @@ begin
     returning s.*
   ), ready as (
     insert into steady_queue_ready (lane, position, job, attempt, lost_starts, suspect, limit_key)
-    select steady_queue_lane_of(j.queue, j.priority, false), nextval('steady_queue_positions'), d.job,
-      d.attempt, d.lost_starts, d.suspect, j.limit_key
-    from (select * from due order by run_after, job) d
-    join steady_queue_jobs j on j.id = d.job
+    select d.lane, nextval('steady_queue_positions'), d.job, d.attempt, d.lost_starts, d.suspect,
+      d.limit_key
+    from (
+      -- Ordered after the join: positions are given in this order.
+      select steady_queue_lane_of(j.queue, j.priority, false) as lane, due.*, j.limit_key
+      from due
+      join steady_queue_jobs j on j.id = due.job
+      order by due.run_after, due.job
+    ) d
   )
   select count(*) into moved from due;
 
@@ -1553,8 +1566,8 @@ comment on function steady_queue_heartbeat is 'Keeps processes alive; returns th
 -- begun to run (null: not known, so all of them). A job that was the only one started is charged
 -- with a lost start, and failed when it has p_max_lost_starts of them; when several were, each is
 -- a suspect, put back without charge, and runs alone the next time. Jobs that were not started are
--- put back as they were. Returns how many jobs it put back or failed. Does not wait for a limit: jobs
--- whose key somebody has locked stay, and the process with them, and it returns null: call again.
+-- put back as they were. Returns how many jobs it put back or failed. Never waits: jobs that
+-- somebody has locked, or whose limit, stay, and the process with them, and it returns null: call again.
 create function steady_queue_recover_jobs(
   p_process bigint,
   p_started bigint[],
@@ -1584,7 +1597,11 @@ begin
 
   with lost as (
     delete from steady_queue_running r
-    where r.process = p_process and (r.limit_key is null or r.limit_key = any (v_keys))
+    where r.job = any (array(
+      select r.job from steady_queue_running r
+      where r.process = p_process and (r.limit_key is null or r.limit_key = any (v_keys))
+      order by r.job
+      for update skip locked))
     returning r.*, coalesce(r.job = any (v_started), false) as started,
       coalesce(r.job = any (v_started) and v_count = 1, false) as charged
   ), failed as (
@@ -1729,30 +1746,42 @@ comment on function steady_queue_retry_jobs is 'Makes failed jobs ready again: s
 
 
 -- Ends jobs that wait (ready, scheduled or blocked) without running them. Jobs that run, or ended,
--- are left alone. Returns how many.
+-- are left alone. Slots that they had been handed go to the next, in READ COMMITTED; else maintenance
+-- hands them over. Returns how many.
 create function steady_queue_discard_jobs(p_jobs bigint[]) returns bigint
 language plpgsql
 set search_path from current
 as $$
 declare
   v_count bigint;
+  v_keys text[];
 begin
   with blocked as (
     delete from steady_queue_blocked b where b.job = any (p_jobs)
     returning b.job, b.attempt, b.lost_starts
   ), ready as (
     delete from steady_queue_ready r where r.job = any (p_jobs)
-    returning r.job, r.attempt, r.lost_starts
+    returning r.job, r.attempt, r.lost_starts, r.limit_key, r.holds_until
   ), scheduled as (
     delete from steady_queue_scheduled s where s.job = any (p_jobs)
     returning s.job, s.attempt, s.lost_starts
   ), discarded as (
     insert into steady_queue_outcomes (job, status, attempt, lost_starts, finished_at)
     select w.job, 'discarded', w.attempt, w.lost_starts, clock_timestamp()
-    from (table blocked union all table ready union all table scheduled) w
+    from (
+      table blocked
+      union all select job, attempt, lost_starts from ready
+      union all table scheduled
+    ) w
     returning job
   )
-  select count(*) into v_count from discarded;
+  select
+    (select count(*) from discarded),
+    (select array_agg(distinct r.limit_key) from ready r where r.holds_until is not null)
+  into v_count, v_keys;
+  if v_keys is not null and current_setting('transaction_isolation') = 'read committed' then
+    perform steady_queue_hand_over(steady_queue_lock_keys(v_keys));
+  end if;
   return v_count;
 end
 $$;

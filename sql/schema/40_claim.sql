@@ -50,12 +50,17 @@ begin
   )
   insert into steady_queue_ready
     (lane, position, job, attempt, lost_starts, suspect, limit_key, holds_until)
-  select l.id, nextval('steady_queue_positions'), u.job, u.attempt, u.lost_starts, u.suspect,
+  select u.lane, nextval('steady_queue_positions'), u.job, u.attempt, u.lost_starts, u.suspect,
     u.limit_key, u.holds_until
-  from (select * from unsorted order by position) u
-  join steady_queue_jobs j on j.id = u.job
-  join steady_queue_lanes l
-    on l.queue = j.queue and l.priority = j.priority and l.express = (u.holds_until is not null);
+  from (
+    -- Ordered after the joins: positions are given in this order.
+    select l.id as lane, u.job, u.attempt, u.lost_starts, u.suspect, u.limit_key, u.holds_until
+    from unsorted u
+    join steady_queue_jobs j on j.id = u.job
+    join steady_queue_lanes l
+      on l.queue = j.queue and l.priority = j.priority and l.express = (u.holds_until is not null)
+    order by u.position
+  ) u;
 end
 $$;
 comment on function steady_queue_sort_jobs is 'Gives jobs of queues and priorities not seen before a lane.';
@@ -199,8 +204,11 @@ begin
     where r.ctid = any (p_rows) and r.limit_key = any (v_keys)
   ), decided as materialized (
     select c.*, h.held + c.place <= c.limit_to and not exists (
+      -- Who came before goes before; not who is in a paused queue.
       select from steady_queue_blocked b
-      where b.limit_key = c.limit_key and b.priority >= c.priority) as fits
+      join steady_queue_jobs j on j.id = b.job
+      where b.limit_key = c.limit_key and b.priority >= c.priority
+        and not exists (select from steady_queue_pauses p where p.queue = j.queue)) as fits
     from candidates c
     join steady_queue_slots_held(v_keys) h on h.limit_key = c.limit_key
   ), gone as (

@@ -24,10 +24,15 @@ begin
     returning s.*
   ), ready as (
     insert into steady_queue_ready (lane, position, job, attempt, lost_starts, suspect, limit_key)
-    select steady_queue_lane_of(j.queue, j.priority, false), nextval('steady_queue_positions'), d.job,
-      d.attempt, d.lost_starts, d.suspect, j.limit_key
-    from (select * from due order by run_after, job) d
-    join steady_queue_jobs j on j.id = d.job
+    select d.lane, nextval('steady_queue_positions'), d.job, d.attempt, d.lost_starts, d.suspect,
+      d.limit_key
+    from (
+      -- Ordered after the join: positions are given in this order.
+      select steady_queue_lane_of(j.queue, j.priority, false) as lane, due.*, j.limit_key
+      from due
+      join steady_queue_jobs j on j.id = due.job
+      order by due.run_after, due.job
+    ) d
   )
   select count(*) into moved from due;
 

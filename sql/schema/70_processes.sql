@@ -58,8 +58,8 @@ comment on function steady_queue_heartbeat is 'Keeps processes alive; returns th
 -- begun to run (null: not known, so all of them). A job that was the only one started is charged
 -- with a lost start, and failed when it has p_max_lost_starts of them; when several were, each is
 -- a suspect, put back without charge, and runs alone the next time. Jobs that were not started are
--- put back as they were. Returns how many jobs it put back or failed. Does not wait for a limit: jobs
--- whose key somebody has locked stay, and the process with them, and it returns null: call again.
+-- put back as they were. Returns how many jobs it put back or failed. Never waits: jobs that
+-- somebody has locked, or whose limit, stay, and the process with them, and it returns null: call again.
 create function steady_queue_recover_jobs(
   p_process bigint,
   p_started bigint[],
@@ -89,7 +89,11 @@ begin
 
   with lost as (
     delete from steady_queue_running r
-    where r.process = p_process and (r.limit_key is null or r.limit_key = any (v_keys))
+    where r.job = any (array(
+      select r.job from steady_queue_running r
+      where r.process = p_process and (r.limit_key is null or r.limit_key = any (v_keys))
+      order by r.job
+      for update skip locked))
     returning r.*, coalesce(r.job = any (v_started), false) as started,
       coalesce(r.job = any (v_started) and v_count = 1, false) as charged
   ), failed as (

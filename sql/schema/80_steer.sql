@@ -58,30 +58,42 @@ comment on function steady_queue_retry_jobs is 'Makes failed jobs ready again: s
 
 
 -- Ends jobs that wait (ready, scheduled or blocked) without running them. Jobs that run, or ended,
--- are left alone. Returns how many.
+-- are left alone. Slots that they had been handed go to the next, in READ COMMITTED; else maintenance
+-- hands them over. Returns how many.
 create function steady_queue_discard_jobs(p_jobs bigint[]) returns bigint
 language plpgsql
 set search_path from current
 as $$
 declare
   v_count bigint;
+  v_keys text[];
 begin
   with blocked as (
     delete from steady_queue_blocked b where b.job = any (p_jobs)
     returning b.job, b.attempt, b.lost_starts
   ), ready as (
     delete from steady_queue_ready r where r.job = any (p_jobs)
-    returning r.job, r.attempt, r.lost_starts
+    returning r.job, r.attempt, r.lost_starts, r.limit_key, r.holds_until
   ), scheduled as (
     delete from steady_queue_scheduled s where s.job = any (p_jobs)
     returning s.job, s.attempt, s.lost_starts
   ), discarded as (
     insert into steady_queue_outcomes (job, status, attempt, lost_starts, finished_at)
     select w.job, 'discarded', w.attempt, w.lost_starts, clock_timestamp()
-    from (table blocked union all table ready union all table scheduled) w
+    from (
+      table blocked
+      union all select job, attempt, lost_starts from ready
+      union all table scheduled
+    ) w
     returning job
   )
-  select count(*) into v_count from discarded;
+  select
+    (select count(*) from discarded),
+    (select array_agg(distinct r.limit_key) from ready r where r.holds_until is not null)
+  into v_count, v_keys;
+  if v_keys is not null and current_setting('transaction_isolation') = 'read committed' then
+    perform steady_queue_hand_over(steady_queue_lock_keys(v_keys));
+  end if;
   return v_count;
 end
 $$;
