@@ -20,7 +20,7 @@ OBJECT = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
-MIGRATION = '''\
+MIGRATION = """\
 from django.db import migrations
 
 from steady_queue.sql_files import RunFile
@@ -30,7 +30,7 @@ class Migration(migrations.Migration):
     dependencies = [("steady_queue", "{previous}")]
 
     operations = [RunFile("{name}")]
-'''
+"""
 
 
 def objects(text: str) -> dict[tuple[str, str], str]:
