@@ -44,7 +44,7 @@ class Listener:
         self.armed = False
         self.proven = False
         self.own_pid: int | None = None
-        self._woken = False
+        self._heard: set[str] = set()
         self.connection: psycopg.Connection[Any] | None = None
         self._said_that_it_polls = False
 
@@ -70,17 +70,17 @@ class Listener:
             except LOST:
                 self.close()
 
-    def drain(self) -> bool:
-        """Whether a notification for one of the topics came since the last call."""
+    def drain(self) -> set[str]:
+        """The topics, of those waited for, that were announced since the last call."""
         if self.connection:
             try:
                 self._read(self.connection.pgconn)
             except LOST:
                 # Whatever was sent meanwhile is lost: arm and look again.
                 self.close()
-                return True
-        woken, self._woken = self._woken, False
-        return woken
+                self._heard.update(self.topics)
+        heard, self._heard = self._heard, set()
+        return heard
 
     def close(self) -> None:
         self.armed = self.proven = False
@@ -107,13 +107,9 @@ class Listener:
             self._hear(notify.extra.decode(errors="replace"), notify.be_pid)
 
     def _hear(self, topic: str, sender: int) -> None:
-        if sender == self.own_pid:
-            return
-        self._woken = (
-            self._woken
-            or topic in self.topics
-            or ("queue:*" in self.topics and topic.startswith("queue:"))
-        )
+        awaited = topic in self.topics or ("queue:*" in self.topics and topic.startswith("queue:"))
+        if awaited and sender != self.own_pid:
+            self._heard.add(topic)
 
     def _say_that_it_polls(self, error: Exception) -> None:
         if not self._said_that_it_polls:
@@ -139,7 +135,8 @@ class Rest:
 
     def after_full(self) -> None:
         """The look found all that was asked for: no need to be notified."""
-        self._looks, self._again = 0, FIRST_LOOK_AGAIN
+        self.begin_anew()
+        self._looks = 0
         self._busy += 1
         if self._busy >= BUSY_AFTER:
             self._listener.disarm()
@@ -155,6 +152,10 @@ class Rest:
         self._looks += 1
         return self._looks > LOOKS_BEFORE_ARMING and self._listener.arm()
 
+    def begin_anew(self) -> None:
+        """Something has changed: the next look comes soon."""
+        self._again = FIRST_LOOK_AGAIN
+
     def look_again(self) -> float:
         """Seconds to the next look, while something may be there: 5 ms, rising to 250."""
         if self._cannot_listen():
@@ -164,7 +165,8 @@ class Rest:
 
     def poll(self) -> float:
         """Seconds to the next look, when nothing is there; with jitter."""
-        self._looks, self._again = 0, FIRST_LOOK_AGAIN
+        self.begin_anew()
+        self._looks = 0
         interval = self._polling_interval
         if not self._listener.armed:
             interval = min(interval, POLLING_WITHOUT_LISTEN)

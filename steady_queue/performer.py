@@ -18,6 +18,7 @@ from django.tasks.signals import task_finished, task_started
 
 from steady_queue.arguments import Arguments
 from steady_queue.backend import SteadyQueueResult
+from steady_queue.processes import OutcomeRefusedError
 from steady_queue.queries import ClaimedJob, Outcome
 from steady_queue.retries import verdict
 from steady_queue.task import UnknownTaskClassError, as_enqueued, find_task
@@ -111,6 +112,12 @@ class Performer:
         """One for each attempt; of very many, the first are no longer known by name."""
         known = job.workers or []
         return ["unknown"] * (job.attempt - len(known)) + known + [self._worker_id]
+
+
+def unrecordable(outcome: Outcome, reason: Exception) -> Outcome:
+    """A failure in the place of an outcome that PostgreSQL would not record."""
+    error = _describe(OutcomeRefusedError(str(reason).strip()))
+    return outcome._replace(error=json.dumps(error))
 
 
 def _send(signal: Signal, result: SteadyQueueResult) -> None:

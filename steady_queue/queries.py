@@ -181,19 +181,24 @@ def _finish_arguments(finished: Sequence[Outcome], keep: bool) -> tuple[Any, ...
     )
 
 
-def release_jobs(connection: Connection, jobs: Sequence[ClaimedJob]) -> None:
-    """Put claimed jobs that were not started back to ready."""
-    connection.execute(
+def release_jobs(connection: Connection, jobs: Sequence[ClaimedJob]) -> list[int]:
+    """Put claimed jobs that were not started back to ready. Those that were not put back."""
+    rows = connection.execute(
         "select steady_queue_release_jobs(%s::bigint[], %s::bigint[])",
         ([job.id for job in jobs], [job.claim for job in jobs]),
-    )
+    ).fetchall()
     connection.commit()
+    return [job for (job,) in rows]
 
 
-def disown_jobs(connection: Connection, process: int, known: Sequence[int]) -> int:
-    """How many jobs, claimed by this process without its hearing of it, were put back."""
+def disown_jobs(connection: Connection, process: int, known: Sequence[int]) -> int | None:
+    """How many jobs, claimed by this process without its hearing of it, were put back.
+
+    None: some are left, call again.
+    """
     statement = "select steady_queue_disown_jobs(%s, %s::bigint[])"
-    return int(_value(connection, statement, process, list(known)))
+    disowned: int | None = _value(connection, statement, process, list(known))
+    return disowned
 
 
 def is_quiet(connection: Connection, queues: list[str]) -> bool:

@@ -74,6 +74,9 @@ for setting, seconds in (
 if options := os.environ.get("TEST_STEADY_QUEUE"):
     STEADY_QUEUE = json.loads(options)
     for process in STEADY_QUEUE["workers"] + STEADY_QUEUE["dispatchers"]:
-        process["polling_interval"] = timedelta(seconds=process.pop("polling_seconds", 3600))
+        process.setdefault("polling_seconds", 3600)
+        for name in [name for name in process if name.endswith("_seconds")]:
+            span = timedelta(seconds=process.pop(name))
+            process[name.removesuffix("_seconds") + "_interval"] = span
 
 steady_queue.supervisor_pidfile = os.environ.get("TEST_PIDFILE")

@@ -930,8 +930,8 @@ comment on function steady_queue_advance_marks is
 -- are the limit keys among the jobs: their freed slots go to the next blocked jobs at once.
 -- Without p_keep, jobs that succeeded are deleted instead of kept as history.
 -- Returns the jobs that it did not finish: 'stale' when the claim is no longer the current one (the
--- job belongs to another now: drop the outcome), 'busy' when somebody holds the lock of its limit
--- (call again). Never waits for a limit.
+-- job belongs to another now: drop the outcome), 'busy' when somebody has locked it, or its limit
+-- (call again). Never waits for a limit; for jobs that a person has locked, 50 ms in all.
 create function steady_queue_finish_jobs(
   p_jobs bigint[],
   p_claims bigint[],
@@ -948,57 +948,72 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set lock_timeout = '50ms'
 as $$
 declare
   v_keys text[];
+  v_free bigint[];
   v_ended bigint[];
 begin
   if p_limit_keys is not null then
     v_keys := steady_queue_lock_keys(p_limit_keys);
   end if;
 
-  with ended as (
-    delete from steady_queue_running r
-    using unnest(p_jobs, p_claims, p_waited, p_ran, p_errors) as g(job, claim, waited, ran, error)
-    where r.job = g.job and r.claim = g.claim
-      and (r.limit_key is null or r.limit_key = any (v_keys))
-    returning r.job, r.process, least(r.attempt + 1, 32767)::smallint as attempt, r.lost_starts, r.claimed_at,
-      r.claimed_at + g.waited * interval '1 second' as started_at,
-      r.claimed_at + (g.waited + g.ran) * interval '1 second' as finished_at,
-      g.error, (g.error ->> 'retry_in')::double precision as retry_in
-  ), recorded as (
-    insert into steady_queue_outcomes
-      (job, status, attempt, lost_starts, process, claimed_at, started_at, finished_at)
-    select e.job,
-      case
-        when e.error is null then 'successful'
-        when (e.error ->> 'discard')::boolean then 'discarded'
-        else 'failed'
-      end,
-      e.attempt,
-      e.lost_starts, e.process, e.claimed_at, e.started_at, e.finished_at
-    from ended e
-    where e.retry_in is null and (p_keep or e.error is not null)
-  ), explained as (
-    insert into steady_queue_errors
-      (job, attempt, process, failed_at, exception_class, message, traceback)
-    select e.job, e.attempt, e.process, e.finished_at,
-      e.error ->> 'exception_class', e.error ->> 'message', e.error ->> 'traceback'
-    from ended e
-    where e.error is not null
-  ), retried as (
-    insert into steady_queue_scheduled (job, run_after, attempt, lost_starts)
-    select e.job, clock_timestamp() + e.retry_in * interval '1 second', e.attempt, e.lost_starts
-    from ended e
-    where e.retry_in is not null
-  ), forgiven as (
-    delete from steady_queue_errors f using ended e
-    where f.job = e.job and e.error is null and not p_keep
-  ), forgotten as (
-    delete from steady_queue_jobs j using ended e
-    where j.id = e.job and e.error is null and not p_keep
-  )
-  select array_agg(e.job) into v_ended from ended e;
+  for v_try in 1 .. 2 loop
+    begin
+      with ended as (
+        delete from steady_queue_running r
+        using unnest(p_jobs, p_claims, p_waited, p_ran, p_errors) as g(job, claim, waited, ran, error)
+        where r.job = g.job and r.claim = g.claim
+          and (r.limit_key is null or r.limit_key = any (v_keys))
+          and (v_free is null or r.job = any (v_free))
+        returning r.job, r.process, least(r.attempt + 1, 32767)::smallint as attempt, r.lost_starts, r.claimed_at,
+          r.claimed_at + g.waited * interval '1 second' as started_at,
+          r.claimed_at + (g.waited + g.ran) * interval '1 second' as finished_at,
+          g.error, (g.error ->> 'retry_in')::double precision as retry_in
+      ), recorded as (
+        insert into steady_queue_outcomes
+          (job, status, attempt, lost_starts, process, claimed_at, started_at, finished_at)
+        select e.job,
+          case
+            when e.error is null then 'successful'
+            when (e.error ->> 'discard')::boolean then 'discarded'
+            else 'failed'
+          end,
+          e.attempt,
+          e.lost_starts, e.process, e.claimed_at, e.started_at, e.finished_at
+        from ended e
+        where e.retry_in is null and (p_keep or e.error is not null)
+      ), explained as (
+        insert into steady_queue_errors
+          (job, attempt, process, failed_at, exception_class, message, traceback)
+        select e.job, e.attempt, e.process, e.finished_at,
+          e.error ->> 'exception_class', e.error ->> 'message', e.error ->> 'traceback'
+        from ended e
+        where e.error is not null
+      ), retried as (
+        insert into steady_queue_scheduled (job, run_after, attempt, lost_starts)
+        select e.job, clock_timestamp() + e.retry_in * interval '1 second', e.attempt, e.lost_starts
+        from ended e
+        where e.retry_in is not null
+      ), forgiven as (
+        delete from steady_queue_errors f using ended e
+        where f.job = e.job and e.error is null and not p_keep
+      ), forgotten as (
+        delete from steady_queue_jobs j using ended e
+        where j.id = e.job and e.error is null and not p_keep
+      )
+      select array_agg(e.job) into v_ended from ended e;
+      exit;
+    exception when lock_not_available then
+      -- Locked here, so that the second try waits for none.
+      v_free := array(
+        select r.job from steady_queue_running r
+        where r.job = any (p_jobs)
+        order by r.job
+        for update skip locked);
+    end;
+  end loop;
 
   if v_keys is not null then
     perform steady_queue_hand_over(v_keys);
@@ -1018,7 +1033,8 @@ comment on function steady_queue_finish_jobs is
 
 
 -- Puts claimed jobs that were not started back to ready, behind what waits there. Returns those it
--- did not put back because the claim is no longer the current one.
+-- did not put back, because the claim is no longer the current one or somebody has locked the job.
+-- Never waits.
 create function steady_queue_release_jobs(p_jobs bigint[], p_claims bigint[])
 returns setof bigint
 language plpgsql
@@ -1029,8 +1045,11 @@ declare
 begin
   with released as (
     delete from steady_queue_running r
-    using unnest(p_jobs, p_claims) as g(job, claim)
-    where r.job = g.job and r.claim = g.claim
+    where r.job = any (array(
+      select r.job from steady_queue_running r
+      join unnest(p_jobs, p_claims) as g(job, claim) on g.job = r.job and g.claim = r.claim
+      order by r.job
+      for update of r skip locked))
     returning r.*
   ), ready as (
     insert into steady_queue_ready
@@ -1049,7 +1068,8 @@ comment on function steady_queue_release_jobs is 'Puts claimed jobs that were no
 
 
 -- Puts back to ready what this process claimed without ever hearing of it: its running jobs that are
--- not among p_known. For the process itself, after a call whose reply was lost. Returns how many.
+-- not among p_known. For the process itself, after a call whose reply was lost. Returns how many, or
+-- null when somebody has locked one of them: call again. Never waits.
 create function steady_queue_disown_jobs(p_process bigint, p_known bigint[]) returns bigint
 language plpgsql
 set search_path from current
@@ -1061,7 +1081,9 @@ begin
   select array_agg(r.job), array_agg(r.claim) into v_jobs, v_claims
   from steady_queue_running r
   where r.process = p_process and r.job <> all (p_known);
-  perform steady_queue_release_jobs(v_jobs, v_claims);
+  if exists (select from steady_queue_release_jobs(v_jobs, v_claims)) then
+    return null;
+  end if;
   return coalesce(cardinality(v_jobs), 0);
 end
 $$;
@@ -1129,9 +1151,31 @@ end;
 comment on function steady_queue_unused_keys is 'Limit keys that no job holds or waits for.';
 
 
+-- Parks the ready jobs of paused queues that were handed a slot: it is free for others. Never waits.
+create function steady_queue_park_paused() returns void
+language sql volatile
+begin atomic
+  with parked as (
+    delete from steady_queue_ready r
+    where r.ctid = any (array(
+      select r.ctid
+      from steady_queue_pauses p
+      join steady_queue_lanes l on l.queue = p.queue and l.express
+      join steady_queue_ready r on r.lane = l.id and r.position >= l.mark
+      for update of r skip locked))
+    returning r.*
+  )
+  insert into steady_queue_blocked (job, limit_key, priority, attempt, lost_starts, suspect)
+  select p.job, p.limit_key, j.priority, p.attempt, p.lost_starts, p.suspect
+  from parked p
+  join steady_queue_jobs j on j.id = p.job;
+end;
+comment on function steady_queue_park_paused is 'Takes the slots of ready jobs in paused queues.';
+
+
 -- Lets blocked jobs into slots that nobody handed over: freed by a DELETE typed by a person, by a
--- raised limit, by a holder past its duration, by a resumed queue. Then forgets up to p_count keys
--- that nobody uses, and returns how many. Never waits.
+-- raised limit, by a holder past its duration, by a paused or resumed queue. Then forgets up to
+-- p_count keys that nobody uses, and returns how many. Never waits.
 create function steady_queue_maintain_limits(p_count integer default 500) returns bigint
 language plpgsql
 set search_path from current
@@ -1146,6 +1190,7 @@ begin
     select b.ctid from steady_queue_blocked b
     where not exists (select from steady_queue_jobs j where j.id = b.job)
     for update skip locked));
+  perform steady_queue_park_paused();
   loop
     v_keys := array(
       select distinct b.limit_key from steady_queue_blocked b
@@ -1689,20 +1734,26 @@ comment on function steady_queue_sweep is 'Puts back the jobs of processes that 
 -- What a person may do, from psql, the admin or the command line. All of it takes effect when the
 -- caller commits.
 
--- Stops claims from a queue. What runs already runs to its end. Returns false when it was paused.
+-- Stops claims from a queue. What runs already runs to its end. Slots of limits that its ready jobs
+-- were handed go to other queues by maintenance, which is told. Returns false when it was paused.
 create function steady_queue_pause_queue(p_queue text) returns boolean
 language plpgsql
 set search_path from current
 as $$
 begin
   insert into steady_queue_pauses (queue) values (p_queue) on conflict do nothing;
-  return found;
+  if not found then
+    return false;
+  end if;
+  perform steady_queue_announce('limits');
+  return true;
 end
 $$;
 comment on function steady_queue_pause_queue is 'Stops claims from a queue: select steady_queue_pause_queue(''mail'').';
 
 
--- Lets claims from a queue go on. Returns false when it was not paused.
+-- Lets claims from a queue go on. Its blocked jobs are let into free slots by maintenance, which is
+-- told. Returns false when it was not paused.
 create function steady_queue_resume_queue(p_queue text) returns boolean
 language plpgsql
 set search_path from current
@@ -1713,6 +1764,7 @@ begin
   delete from steady_queue_pauses where queue = p_queue;
   v_was_paused := found;
   perform steady_queue_announce('queue:' || p_queue);
+  perform steady_queue_announce('limits');
   return v_was_paused;
 end
 $$;
@@ -1746,22 +1798,22 @@ comment on function steady_queue_retry_jobs is 'Makes failed jobs ready again: s
 
 
 -- Ends jobs that wait (ready, scheduled or blocked) without running them. Jobs that run, or ended,
--- are left alone. Slots that they had been handed go to the next, in READ COMMITTED; else maintenance
--- hands them over. Returns how many.
+-- are left alone. Slots that they had been handed go to the next by maintenance, which is told.
+-- Returns how many.
 create function steady_queue_discard_jobs(p_jobs bigint[]) returns bigint
 language plpgsql
 set search_path from current
 as $$
 declare
   v_count bigint;
-  v_keys text[];
+  v_slots bigint;
 begin
   with blocked as (
     delete from steady_queue_blocked b where b.job = any (p_jobs)
     returning b.job, b.attempt, b.lost_starts
   ), ready as (
     delete from steady_queue_ready r where r.job = any (p_jobs)
-    returning r.job, r.attempt, r.lost_starts, r.limit_key, r.holds_until
+    returning r.job, r.attempt, r.lost_starts, r.holds_until
   ), scheduled as (
     delete from steady_queue_scheduled s where s.job = any (p_jobs)
     returning s.job, s.attempt, s.lost_starts
@@ -1777,10 +1829,10 @@ begin
   )
   select
     (select count(*) from discarded),
-    (select array_agg(distinct r.limit_key) from ready r where r.holds_until is not null)
-  into v_count, v_keys;
-  if v_keys is not null and current_setting('transaction_isolation') = 'read committed' then
-    perform steady_queue_hand_over(steady_queue_lock_keys(v_keys));
+    (select count(*) from ready r where r.holds_until is not null)
+  into v_count, v_slots;
+  if v_slots > 0 then
+    perform steady_queue_announce('limits');
   end if;
   return v_count;
 end

@@ -5,8 +5,8 @@
 -- are the limit keys among the jobs: their freed slots go to the next blocked jobs at once.
 -- Without p_keep, jobs that succeeded are deleted instead of kept as history.
 -- Returns the jobs that it did not finish: 'stale' when the claim is no longer the current one (the
--- job belongs to another now: drop the outcome), 'busy' when somebody holds the lock of its limit
--- (call again). Never waits for a limit.
+-- job belongs to another now: drop the outcome), 'busy' when somebody has locked it, or its limit
+-- (call again). Never waits for a limit; for jobs that a person has locked, 50 ms in all.
 create function steady_queue_finish_jobs(
   p_jobs bigint[],
   p_claims bigint[],
@@ -23,57 +23,72 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
+set lock_timeout = '50ms'
 as $$
 declare
   v_keys text[];
+  v_free bigint[];
   v_ended bigint[];
 begin
   if p_limit_keys is not null then
     v_keys := steady_queue_lock_keys(p_limit_keys);
   end if;
 
-  with ended as (
-    delete from steady_queue_running r
-    using unnest(p_jobs, p_claims, p_waited, p_ran, p_errors) as g(job, claim, waited, ran, error)
-    where r.job = g.job and r.claim = g.claim
-      and (r.limit_key is null or r.limit_key = any (v_keys))
-    returning r.job, r.process, least(r.attempt + 1, 32767)::smallint as attempt, r.lost_starts, r.claimed_at,
-      r.claimed_at + g.waited * interval '1 second' as started_at,
-      r.claimed_at + (g.waited + g.ran) * interval '1 second' as finished_at,
-      g.error, (g.error ->> 'retry_in')::double precision as retry_in
-  ), recorded as (
-    insert into steady_queue_outcomes
-      (job, status, attempt, lost_starts, process, claimed_at, started_at, finished_at)
-    select e.job,
-      case
-        when e.error is null then 'successful'
-        when (e.error ->> 'discard')::boolean then 'discarded'
-        else 'failed'
-      end,
-      e.attempt,
-      e.lost_starts, e.process, e.claimed_at, e.started_at, e.finished_at
-    from ended e
-    where e.retry_in is null and (p_keep or e.error is not null)
-  ), explained as (
-    insert into steady_queue_errors
-      (job, attempt, process, failed_at, exception_class, message, traceback)
-    select e.job, e.attempt, e.process, e.finished_at,
-      e.error ->> 'exception_class', e.error ->> 'message', e.error ->> 'traceback'
-    from ended e
-    where e.error is not null
-  ), retried as (
-    insert into steady_queue_scheduled (job, run_after, attempt, lost_starts)
-    select e.job, clock_timestamp() + e.retry_in * interval '1 second', e.attempt, e.lost_starts
-    from ended e
-    where e.retry_in is not null
-  ), forgiven as (
-    delete from steady_queue_errors f using ended e
-    where f.job = e.job and e.error is null and not p_keep
-  ), forgotten as (
-    delete from steady_queue_jobs j using ended e
-    where j.id = e.job and e.error is null and not p_keep
-  )
-  select array_agg(e.job) into v_ended from ended e;
+  for v_try in 1 .. 2 loop
+    begin
+      with ended as (
+        delete from steady_queue_running r
+        using unnest(p_jobs, p_claims, p_waited, p_ran, p_errors) as g(job, claim, waited, ran, error)
+        where r.job = g.job and r.claim = g.claim
+          and (r.limit_key is null or r.limit_key = any (v_keys))
+          and (v_free is null or r.job = any (v_free))
+        returning r.job, r.process, least(r.attempt + 1, 32767)::smallint as attempt, r.lost_starts, r.claimed_at,
+          r.claimed_at + g.waited * interval '1 second' as started_at,
+          r.claimed_at + (g.waited + g.ran) * interval '1 second' as finished_at,
+          g.error, (g.error ->> 'retry_in')::double precision as retry_in
+      ), recorded as (
+        insert into steady_queue_outcomes
+          (job, status, attempt, lost_starts, process, claimed_at, started_at, finished_at)
+        select e.job,
+          case
+            when e.error is null then 'successful'
+            when (e.error ->> 'discard')::boolean then 'discarded'
+            else 'failed'
+          end,
+          e.attempt,
+          e.lost_starts, e.process, e.claimed_at, e.started_at, e.finished_at
+        from ended e
+        where e.retry_in is null and (p_keep or e.error is not null)
+      ), explained as (
+        insert into steady_queue_errors
+          (job, attempt, process, failed_at, exception_class, message, traceback)
+        select e.job, e.attempt, e.process, e.finished_at,
+          e.error ->> 'exception_class', e.error ->> 'message', e.error ->> 'traceback'
+        from ended e
+        where e.error is not null
+      ), retried as (
+        insert into steady_queue_scheduled (job, run_after, attempt, lost_starts)
+        select e.job, clock_timestamp() + e.retry_in * interval '1 second', e.attempt, e.lost_starts
+        from ended e
+        where e.retry_in is not null
+      ), forgiven as (
+        delete from steady_queue_errors f using ended e
+        where f.job = e.job and e.error is null and not p_keep
+      ), forgotten as (
+        delete from steady_queue_jobs j using ended e
+        where j.id = e.job and e.error is null and not p_keep
+      )
+      select array_agg(e.job) into v_ended from ended e;
+      exit;
+    exception when lock_not_available then
+      -- Locked here, so that the second try waits for none.
+      v_free := array(
+        select r.job from steady_queue_running r
+        where r.job = any (p_jobs)
+        order by r.job
+        for update skip locked);
+    end;
+  end loop;
 
   if v_keys is not null then
     perform steady_queue_hand_over(v_keys);
@@ -93,7 +108,8 @@ comment on function steady_queue_finish_jobs is
 
 
 -- Puts claimed jobs that were not started back to ready, behind what waits there. Returns those it
--- did not put back because the claim is no longer the current one.
+-- did not put back, because the claim is no longer the current one or somebody has locked the job.
+-- Never waits.
 create function steady_queue_release_jobs(p_jobs bigint[], p_claims bigint[])
 returns setof bigint
 language plpgsql
@@ -104,8 +120,11 @@ declare
 begin
   with released as (
     delete from steady_queue_running r
-    using unnest(p_jobs, p_claims) as g(job, claim)
-    where r.job = g.job and r.claim = g.claim
+    where r.job = any (array(
+      select r.job from steady_queue_running r
+      join unnest(p_jobs, p_claims) as g(job, claim) on g.job = r.job and g.claim = r.claim
+      order by r.job
+      for update of r skip locked))
     returning r.*
   ), ready as (
     insert into steady_queue_ready
@@ -124,7 +143,8 @@ comment on function steady_queue_release_jobs is 'Puts claimed jobs that were no
 
 
 -- Puts back to ready what this process claimed without ever hearing of it: its running jobs that are
--- not among p_known. For the process itself, after a call whose reply was lost. Returns how many.
+-- not among p_known. For the process itself, after a call whose reply was lost. Returns how many, or
+-- null when somebody has locked one of them: call again. Never waits.
 create function steady_queue_disown_jobs(p_process bigint, p_known bigint[]) returns bigint
 language plpgsql
 set search_path from current
@@ -136,7 +156,9 @@ begin
   select array_agg(r.job), array_agg(r.claim) into v_jobs, v_claims
   from steady_queue_running r
   where r.process = p_process and r.job <> all (p_known);
-  perform steady_queue_release_jobs(v_jobs, v_claims);
+  if exists (select from steady_queue_release_jobs(v_jobs, v_claims)) then
+    return null;
+  end if;
   return coalesce(cardinality(v_jobs), 0);
 end
 $$;

@@ -59,9 +59,31 @@ end;
 comment on function steady_queue_unused_keys is 'Limit keys that no job holds or waits for.';
 
 
+-- Parks the ready jobs of paused queues that were handed a slot: it is free for others. Never waits.
+create function steady_queue_park_paused() returns void
+language sql volatile
+begin atomic
+  with parked as (
+    delete from steady_queue_ready r
+    where r.ctid = any (array(
+      select r.ctid
+      from steady_queue_pauses p
+      join steady_queue_lanes l on l.queue = p.queue and l.express
+      join steady_queue_ready r on r.lane = l.id and r.position >= l.mark
+      for update of r skip locked))
+    returning r.*
+  )
+  insert into steady_queue_blocked (job, limit_key, priority, attempt, lost_starts, suspect)
+  select p.job, p.limit_key, j.priority, p.attempt, p.lost_starts, p.suspect
+  from parked p
+  join steady_queue_jobs j on j.id = p.job;
+end;
+comment on function steady_queue_park_paused is 'Takes the slots of ready jobs in paused queues.';
+
+
 -- Lets blocked jobs into slots that nobody handed over: freed by a DELETE typed by a person, by a
--- raised limit, by a holder past its duration, by a resumed queue. Then forgets up to p_count keys
--- that nobody uses, and returns how many. Never waits.
+-- raised limit, by a holder past its duration, by a paused or resumed queue. Then forgets up to
+-- p_count keys that nobody uses, and returns how many. Never waits.
 create function steady_queue_maintain_limits(p_count integer default 500) returns bigint
 language plpgsql
 set search_path from current
@@ -76,6 +98,7 @@ begin
     select b.ctid from steady_queue_blocked b
     where not exists (select from steady_queue_jobs j where j.id = b.job)
     for update skip locked));
+  perform steady_queue_park_paused();
   loop
     v_keys := array(
       select distinct b.limit_key from steady_queue_blocked b

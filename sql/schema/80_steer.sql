@@ -1,20 +1,26 @@
 -- What a person may do, from psql, the admin or the command line. All of it takes effect when the
 -- caller commits.
 
--- Stops claims from a queue. What runs already runs to its end. Returns false when it was paused.
+-- Stops claims from a queue. What runs already runs to its end. Slots of limits that its ready jobs
+-- were handed go to other queues by maintenance, which is told. Returns false when it was paused.
 create function steady_queue_pause_queue(p_queue text) returns boolean
 language plpgsql
 set search_path from current
 as $$
 begin
   insert into steady_queue_pauses (queue) values (p_queue) on conflict do nothing;
-  return found;
+  if not found then
+    return false;
+  end if;
+  perform steady_queue_announce('limits');
+  return true;
 end
 $$;
 comment on function steady_queue_pause_queue is 'Stops claims from a queue: select steady_queue_pause_queue(''mail'').';
 
 
--- Lets claims from a queue go on. Returns false when it was not paused.
+-- Lets claims from a queue go on. Its blocked jobs are let into free slots by maintenance, which is
+-- told. Returns false when it was not paused.
 create function steady_queue_resume_queue(p_queue text) returns boolean
 language plpgsql
 set search_path from current
@@ -25,6 +31,7 @@ begin
   delete from steady_queue_pauses where queue = p_queue;
   v_was_paused := found;
   perform steady_queue_announce('queue:' || p_queue);
+  perform steady_queue_announce('limits');
   return v_was_paused;
 end
 $$;
@@ -58,22 +65,22 @@ comment on function steady_queue_retry_jobs is 'Makes failed jobs ready again: s
 
 
 -- Ends jobs that wait (ready, scheduled or blocked) without running them. Jobs that run, or ended,
--- are left alone. Slots that they had been handed go to the next, in READ COMMITTED; else maintenance
--- hands them over. Returns how many.
+-- are left alone. Slots that they had been handed go to the next by maintenance, which is told.
+-- Returns how many.
 create function steady_queue_discard_jobs(p_jobs bigint[]) returns bigint
 language plpgsql
 set search_path from current
 as $$
 declare
   v_count bigint;
-  v_keys text[];
+  v_slots bigint;
 begin
   with blocked as (
     delete from steady_queue_blocked b where b.job = any (p_jobs)
     returning b.job, b.attempt, b.lost_starts
   ), ready as (
     delete from steady_queue_ready r where r.job = any (p_jobs)
-    returning r.job, r.attempt, r.lost_starts, r.limit_key, r.holds_until
+    returning r.job, r.attempt, r.lost_starts, r.holds_until
   ), scheduled as (
     delete from steady_queue_scheduled s where s.job = any (p_jobs)
     returning s.job, s.attempt, s.lost_starts
@@ -89,10 +96,10 @@ begin
   )
   select
     (select count(*) from discarded),
-    (select array_agg(distinct r.limit_key) from ready r where r.holds_until is not null)
-  into v_count, v_keys;
-  if v_keys is not null and current_setting('transaction_isolation') = 'read committed' then
-    perform steady_queue_hand_over(steady_queue_lock_keys(v_keys));
+    (select count(*) from ready r where r.holds_until is not null)
+  into v_count, v_slots;
+  if v_slots > 0 then
+    perform steady_queue_announce('limits');
   end if;
   return v_count;
 end

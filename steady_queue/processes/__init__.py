@@ -1,6 +1,10 @@
 """The processes: a supervisor, and its workers, dispatchers and scheduler."""
 
 
+class OutcomeRefusedError(Exception):
+    """PostgreSQL would not record how the job ended; the message says why."""
+
+
 class ProcessExitError(Exception):
     """A process ended while it ran a job, by an exit or a signal."""
 

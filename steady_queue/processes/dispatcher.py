@@ -23,13 +23,15 @@ class Dispatcher(Loop):
     def __init__(self, options: DispatcherOptions, **process: Any) -> None:
         super().__init__(**process)
         self.options = options
-        self.listener = Listener(["scheduled"])
+        self.listener = Listener(["scheduled", "limits"])
         self.rest = Rest(self.listener, options.polling_interval.total_seconds())
         self._maintain_at = time.monotonic()
         self._prune_at = time.monotonic()
 
     def step(self) -> float:
-        self.listener.drain()
+        if "limits" in self.listener.drain():
+            # Slots came free without a finish.
+            self._maintain_at = time.monotonic()
         connection = self.database.connection()
         moved, next_due_in = queries.dispatch_jobs(connection, self.options.batch_size)
         self._maintain(connection)

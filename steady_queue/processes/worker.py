@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from typing import Any
 
 import psycopg
@@ -9,7 +10,8 @@ import psycopg
 import steady_queue
 from steady_queue import queries
 from steady_queue.configuration import Worker as WorkerOptions
-from steady_queue.listener import Listener, Rest
+from steady_queue.listener import LAST_LOOK_AGAIN, Listener, Rest
+from steady_queue.performer import unrecordable
 from steady_queue.processes.crew import STALLED, Crew
 from steady_queue.processes.loop import EX_TEMPFAIL, Loop
 from steady_queue.processes.started import StartedJobs
@@ -19,6 +21,9 @@ logger = logging.getLogger("steady_queue")
 
 GATHER = 0.01
 """Seconds for which outcomes may gather, and within which short tasks are waited for."""
+
+REFUSED = (psycopg.DataError, psycopg.IntegrityError)
+"""What PostgreSQL answers to values that it cannot keep."""
 
 REPLY_LOST_FOR = 25.0
 """Seconds after which a statement whose connection was lost has ended, one way or the other."""
@@ -82,6 +87,8 @@ class Worker(Loop):
         except BaseException as error:
             self.crew.keep(finished)
             self._stop_if_unregistered(error)
+            if isinstance(error, REFUSED):
+                self._hand_in_one_by_one()
             if room:
                 # The claim may have been committed, or be so yet: its reply is lost.
                 now = time.monotonic()
@@ -111,6 +118,9 @@ class Worker(Loop):
         if self._disown_at and time.monotonic() >= self._disown_at[0]:
             connection = self.database.connection()
             count = queries.disown_jobs(connection, self.process_id, self.crew.jobs)
+            if count is None:
+                self._disown_at[0] = time.monotonic() + LAST_LOOK_AGAIN
+                return
             self._disown_at.pop(0)
             if count:
                 logger.warning("disowned: process=%s jobs=%s", self.name, count)
@@ -118,9 +128,7 @@ class Worker(Loop):
     def _rest_after(self, claimed: int, room: int) -> float:
         if self.crew.stalled():
             self._release(self.crew.give_back())
-        seconds = self._until_event(claimed, room)
-        if self._busy:
-            seconds = max(seconds, self.rest.look_again())
+        seconds = self.rest.look_again() if self._busy else self._until_event(claimed, room)
         if self.crew.waiting:
             seconds = min(seconds, STALLED)
         if self._disown_at:
@@ -159,7 +167,9 @@ class Worker(Loop):
         if not jobs:
             return
         try:
-            queries.release_jobs(self.database.connection(), jobs)
+            if queries.release_jobs(self.database.connection(), jobs):
+                # Somebody has locked them: put back when they are free.
+                self._disown_at.insert(0, time.monotonic() + LAST_LOOK_AGAIN)
         except psycopg.Error as error:
             # Not lost: they are put back when this process is found dead.
             logger.warning(
@@ -170,6 +180,29 @@ class Worker(Loop):
             )
             self.stop()
 
+    def _hand_in_one_by_one(self) -> None:
+        """PostgreSQL would not record one of the outcomes: the others are not to wait for it."""
+        self.database.connection().rollback()
+        outcomes = deque(self.crew.finished())
+        try:
+            while outcomes:
+                self._hand_in_alone(outcomes[0])
+                outcomes.popleft()
+        finally:
+            self.crew.keep(list(outcomes))
+
+    def _hand_in_alone(self, outcome: Outcome) -> None:
+        connection, keep = self.database.connection(), steady_queue.preserve_finished_jobs
+        try:
+            refusals, _ = queries.finish_and_claim_jobs(
+                connection, self.process_id, [outcome], keep, self.queues, 0
+            )
+            self._look_at_refused([outcome], refusals)
+        except REFUSED as error:
+            connection.rollback()
+            logger.error("outcome refused: job=%s reason=%r", outcome.job, str(error).strip())
+            self.crew.keep([unrecordable(outcome, error)])
+
     def _look_at_refused(self, finished: list[Outcome], refused: dict[int, str]) -> None:
         for job, reason in refused.items():
             if reason == "stale":
@@ -178,6 +211,8 @@ class Worker(Loop):
                 )
         self._busy = [o for o in finished if refused.get(o.job) == "busy"]
         self.crew.keep(self._busy)
+        if len(self._busy) < len(finished):
+            self.rest.begin_anew()
 
     def _stop_if_unregistered(self, error: BaseException) -> None:
         if isinstance(error, psycopg.Error) and error.sqlstate == "SQ001":

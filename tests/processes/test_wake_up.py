@@ -134,3 +134,17 @@ def test_jobs_claimed_ahead_are_given_back_when_the_threads_are_busy_with_someth
     node("--only-work", workers=[{"threads": 1}])
     watch.until_states(successful=2020, running=1)
     assert first.process.poll() is None
+
+
+def test_a_blocked_job_of_a_resumed_queue_is_let_in_at_once(node, watch):
+    never = {"polling_seconds": 3600, "concurrency_maintenance_seconds": 3600}
+    node(dispatchers=[never])
+    watch.until_idle(2)
+    for _ in range(2):
+        limited.enqueue("k", 1.0)
+    limited.using(queue_name="mail").enqueue("k")
+    watch.until_states(running=2, blocked=1)
+    watch.rows("select steady_queue_pause_queue('mail')")
+    watch.until_states(successful=2, blocked=1)
+    watch.rows("select steady_queue_resume_queue('mail')")
+    watch.until_states(successful=3)

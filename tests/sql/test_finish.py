@@ -129,3 +129,41 @@ def test_without_history_the_errors_of_earlier_attempts_go_too(queue, worker, sq
     sql("select * from steady_queue_dispatch_jobs(10)")
     queue.finish(queue.claim(worker), p_keep=False)
     assert sql("select count(*) from steady_queue_errors where job = %s", job) == [(0,)]
+
+
+@pytest.fixture
+def claimed_two(other, queue, worker):
+    """Two running jobs and their claims, and a person who has locked the first."""
+    for _ in range(2):
+        queue.enqueue()
+    claimed = queue.claim(worker)
+    person = other()
+    person.execute("select * from steady_queue_running where job = %s for update", (min(claimed),))
+    return claimed, person
+
+
+def test_a_job_that_a_person_has_locked_does_not_hold_the_others_up(claimed_two, queue):
+    claimed, person = claimed_two
+    locked, free = claimed
+    assert queue.finish(claimed) == {locked: "busy"}
+    assert queue.states(locked, free) == ["running", "successful"]
+    person.commit()
+    assert queue.finish({locked: claimed[locked]}) == {}
+    assert queue.state(locked) == "successful"
+
+
+def test_a_locked_job_is_not_released_and_that_is_told(claimed_two, queue, sql):
+    claimed, _person = claimed_two
+    locked, free = claimed
+    release = "select * from steady_queue_release_jobs(%s, %s)"
+    arguments = (list(claimed), list(claimed.values()))
+    assert sql(release, *arguments) == [(locked,)]
+    assert queue.states(locked, free) == ["running", "ready"]
+
+
+def test_disowning_says_that_a_locked_job_is_left(claimed_two, queue, worker, sql):
+    claimed, person = claimed_two
+    assert sql("select steady_queue_disown_jobs(%s, '{}')", worker) == [(None,)]
+    person.commit()
+    assert sql("select steady_queue_disown_jobs(%s, '{}')", worker) == [(1,)]
+    assert queue.states(*claimed) == ["ready", "ready"]

@@ -69,6 +69,38 @@ def test_slots_of_paused_queues_go_to_others(queue, worker, sql):
     assert list(queue.claim(worker)) == [other]
 
 
+@pytest.fixture
+def holding(queue, worker):
+    """A ready job of the queue mail that was handed a slot, and one of another that waits for it."""
+    queue.enqueue_limited("k")
+    running = queue.claim(worker)
+    [holder] = queue.enqueue_limited("k", queue="mail")
+    [waiter] = queue.enqueue_limited("k")
+    queue.claim(worker)
+    queue.finish_limited(running, "k")
+    assert queue.states(holder, waiter) == ["ready", "blocked"]
+    return holder, waiter
+
+
+def test_pausing_a_queue_gives_the_slots_of_its_ready_jobs_to_others(queue, worker, sql, holding):
+    holder, waiter = holding
+    sql("select steady_queue_pause_queue('mail')")
+    sql("select steady_queue_maintain_limits()")
+    assert queue.states(holder, waiter) == ["blocked", "ready"]
+    running = queue.claim(worker)
+    assert list(running) == [waiter]
+    sql("select steady_queue_resume_queue('mail')")
+    queue.finish_limited(running, "k")
+    assert list(queue.claim(worker)) == [holder]
+
+
+def test_a_discarded_jobs_slot_goes_to_the_next(queue, worker, sql, holding):
+    holder, waiter = holding
+    sql("select steady_queue_discard_jobs(array[%s])", holder)
+    sql("select steady_queue_maintain_limits()")
+    assert list(queue.claim(worker)) == [waiter]
+
+
 def test_who_asked_to_be_discarded_does_not_wait(queue, worker):
     queue.enqueue_limited("k")
     queue.claim(worker)
