@@ -125,17 +125,10 @@ FINISH_JOBS = """
       %s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::json[], %s::text[], %s)
 """
 CLAIM_JOBS = "select * from steady_queue_claim_jobs(%s, %s::text[], %s)"
-# The branches run in the order written: the claim sees what the finish has freed.
 FINISH_AND_CLAIM_JOBS = """
-    select job, null::bigint as claim, refusal as task, null::text as backend, null::text as queue,
-      null::smallint as priority, null::text as arguments, null::smallint as attempt,
-      null::smallint as lost_starts, null::boolean as suspect, null::text as limit_key,
-      null::timestamptz as run_after, null::timestamptz as enqueued_at,
-      null::timestamptz as claimed_at, null::json as errors, null::text[] as workers
-    from steady_queue_finish_jobs(
-      %s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::json[], %s::text[], %s)
-    union all
-    select * from steady_queue_claim_jobs(%s, %s::text[], %s)
+    select * from steady_queue_finish_and_claim_jobs(
+      %s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::json[], %s::text[], %s,
+      %s, %s::text[], %s)
 """
 
 

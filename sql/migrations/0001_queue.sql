@@ -378,7 +378,8 @@ comment on function steady_queue_announce is 'Sends NOTIFY steady_queue with thi
 
 
 -- Ready rows of a queue without a lane are announced under 'queue:*' too: a process that waits for
--- any queue cannot know the name yet.
+-- any queue cannot know the name yet. Who is about to claim what it adds announces the rest itself
+-- (steady_queue_finish_and_claim_jobs).
 create function steady_queue_announce_ready() returns trigger
 language plpgsql
 set search_path from current
@@ -387,6 +388,9 @@ as $$
 declare
   v_topic text;
 begin
+  if current_setting('steady_queue.announce', true) = 'later' then
+    return null;
+  end if;
   for v_topic in
     select 'queue:' || l.queue
     from (select distinct a.lane from added a) a
@@ -1030,6 +1034,87 @@ end
 $$;
 comment on function steady_queue_finish_jobs is
   'Records how jobs ended. A stale claim number changes nothing and is reported back.';
+
+
+-- Announces the queues in which jobs wait that were handed a slot.
+create function steady_queue_announce_handed_over() returns void
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+  v_queue text;
+begin
+  for v_queue in
+    select distinct l.queue from steady_queue_lanes l
+    where l.express
+      and not exists (select from steady_queue_pauses p where p.queue = l.queue)
+      and exists (select from steady_queue_ready r where r.lane = l.id and r.position >= l.mark)
+  loop
+    perform steady_queue_announce('queue:' || v_queue);
+  end loop;
+end
+$$;
+comment on function steady_queue_announce_handed_over is 'Announces jobs that were handed a slot and wait.';
+
+
+-- Finishes, then claims, in one call and one commit: the parameters are those of
+-- steady_queue_finish_jobs and of steady_queue_claim_jobs. Returns the refused outcomes first, with
+-- the refusal as task and without a claim, then the claimed jobs. Slots that the finish hands over
+-- are mostly claimed in the same call, so that only the rest is announced.
+create function steady_queue_finish_and_claim_jobs(
+  p_jobs bigint[],
+  p_claims bigint[],
+  p_waited double precision[],
+  p_ran double precision[],
+  p_errors json[],
+  p_limit_keys text[],
+  p_keep boolean,
+  p_process bigint,
+  p_queues text[],
+  p_count integer
+) returns table (
+  job bigint,
+  claim bigint,
+  task text,
+  backend text,
+  queue text,
+  priority smallint,
+  arguments text,
+  attempt smallint,
+  lost_starts smallint,
+  suspect boolean,
+  limit_key text,
+  run_after timestamptz,
+  enqueued_at timestamptz,
+  claimed_at timestamptz,
+  errors json,
+  workers text[]
+)
+language plpgsql
+set search_path from current
+as $$
+begin
+  if p_limit_keys is not null then
+    perform set_config('steady_queue.announce', 'later', true);
+  end if;
+  return query
+  select f.job, null::bigint, f.refusal, null::text, null::text, null::smallint, null::text,
+    null::smallint, null::smallint, null::boolean, null::text, null::timestamptz,
+    null::timestamptz, null::timestamptz, null::json, null::text[]
+  from steady_queue_finish_jobs(
+    p_jobs, p_claims, p_waited, p_ran, p_errors, p_limit_keys, p_keep) f;
+  return query
+  select * from steady_queue_claim_jobs(p_process, p_queues, p_count);
+  if p_limit_keys is not null then
+    perform set_config('steady_queue.announce', '', true);
+    perform steady_queue_announce_handed_over();
+  end if;
+end
+$$;
+comment on function steady_queue_finish_and_claim_jobs is
+  'Hands in what has finished and takes what is next, in one commit.';
 
 
 -- Puts claimed jobs that were not started back to ready, behind what waits there. Returns those it

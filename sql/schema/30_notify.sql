@@ -55,7 +55,8 @@ comment on function steady_queue_announce is 'Sends NOTIFY steady_queue with thi
 
 
 -- Ready rows of a queue without a lane are announced under 'queue:*' too: a process that waits for
--- any queue cannot know the name yet.
+-- any queue cannot know the name yet. Who is about to claim what it adds announces the rest itself
+-- (steady_queue_finish_and_claim_jobs).
 create function steady_queue_announce_ready() returns trigger
 language plpgsql
 set search_path from current
@@ -64,6 +65,9 @@ as $$
 declare
   v_topic text;
 begin
+  if current_setting('steady_queue.announce', true) = 'later' then
+    return null;
+  end if;
   for v_topic in
     select 'queue:' || l.queue
     from (select distinct a.lane from added a) a

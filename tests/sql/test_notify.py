@@ -3,6 +3,7 @@
 import pytest
 
 from steady_queue import queries
+from tests.conftest import Queue
 
 
 def told(connection):
@@ -186,3 +187,31 @@ def test_rows_of_a_paused_queue_let_a_worker_sleep(other, listening):
     producer.execute("select steady_queue_pause_queue('mail')")
     listening("queue:*")
     assert queries.is_quiet(other(), ["*"])
+
+
+@pytest.fixture
+def handed_over(other, listening):
+    """Finishes a job whose limit others wait for, and claims so many more; who was told of it."""
+    session = other(autocommit=True)
+    worker = Queue(lambda statement, *arguments: session.execute(statement, arguments).fetchall())
+    process = worker.process()
+
+    def run(count):
+        worker.enqueue_limited("k", to=2, count=4)
+        running = worker.claim(process)
+        listener = listening("queue:default")
+        finished = (list(running), list(running.values()), [0.0] * 2, [0.0] * 2, None, ["k"], True)
+        arguments = (*finished, process, ["*"], count)
+        claimed = worker.run(queries.FINISH_AND_CLAIM_JOBS, *arguments)
+        assert len(claimed) == count
+        return told(listener)
+
+    return run
+
+
+def test_a_slot_that_is_claimed_in_the_call_that_hands_it_over_is_not_announced(handed_over):
+    assert handed_over(2) == []
+
+
+def test_a_slot_that_is_handed_over_to_others_is_announced(handed_over):
+    assert handed_over(1) == ["queue:default"]
