@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import psycopg
-from django.db import connections
+from django.db import connections, transaction
 
 type Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -118,6 +118,28 @@ def is_installed(database: str) -> bool:
     with connections[database].cursor() as cursor:
         cursor.execute("select to_regclass('steady_queue_jobs') is not null")
         return bool(cursor.fetchone()[0])
+
+
+class Violation(NamedTuple):
+    """What should be true, the job, limit key or process of which it is not, and what was found."""
+
+    invariant: str
+    subject: str
+    found: str
+
+
+def check(
+    database: str, alive_threshold: timedelta, maintained_every: timedelta, deep: bool
+) -> list[Violation]:
+    """What is wrong in one snapshot; with ``deep`` the whole history is read too."""
+    with (
+        transaction.atomic(using=database, durable=True),
+        connections[database].cursor() as cursor,
+    ):
+        cursor.execute("set transaction isolation level repeatable read read only")
+        arguments: tuple[Any, ...] = (alive_threshold, maintained_every, deep)
+        cursor.execute("select * from steady_queue_check(%s, %s, %s)", arguments)
+        return [Violation._make(row) for row in cursor.fetchall()]
 
 
 FINISH_JOBS = """

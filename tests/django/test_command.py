@@ -1,11 +1,15 @@
+from datetime import timedelta
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from steady_queue import embedded, recurring_task
 from steady_queue.signals import queue_paused, queue_resumed
 from tests.app.tasks import noop
+from tests.conftest import Queue
 
 pytestmark = pytest.mark.django_db
 
@@ -46,6 +50,61 @@ def test_recurring_lists_the_next_three_runs_in_the_schedules_own_zone():
     assert morning == "morning  30 9 * * *  America/New_York  tests.app.tasks.noop  on"
     assert len(runs) == 3
     assert all(" 09:30:00 E" in line for line in runs)
+
+
+def test_check_finds_nothing_in_a_healthy_queue(transactional_db):
+    noop.enqueue()
+    assert run("check") == run("check", "--deep") == "nothing found\n"
+
+
+def test_check_prints_a_line_for_each_violation_and_fails(transactional_db, sql):
+    first, second = noop.enqueue(), noop.enqueue()
+    sql("update steady_queue_ready set holds_until = '2999-01-01'")
+    out = StringIO()
+    with pytest.raises(CommandError, match="2 found"):
+        call_command("steady_queue", "check", stdout=out)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 2
+    for job in (first, second):
+        assert any(line.startswith(f"a slot belongs to its job: {job.id}: ") for line in lines)
+
+
+def test_check_finds_a_job_in_no_state_when_it_reads_the_history(transactional_db, sql):
+    noop.enqueue()
+    sql("delete from steady_queue_ready")
+    assert run("check") == "nothing found\n"
+    with pytest.raises(CommandError):
+        run("check", "--deep")
+
+
+def test_check_knows_the_projects_settings(transactional_db, sql, monkeypatch, settings):
+    noop.enqueue()
+    queue = Queue(sql)
+    queue.claim(queue.process())
+    sql("update steady_queue_processes set heartbeat_at = clock_timestamp() - interval '50 s'")
+    with pytest.raises(CommandError):
+        run("check")
+    monkeypatch.setattr("steady_queue.process_alive_threshold", timedelta(seconds=60))
+    assert run("check") == "nothing found\n"
+    queue.enqueue_limited("k", count=2)
+    queue.claim(queue.process())
+    ran_out = "set holds_until = clock_timestamp() - interval '50 s' where limit_key is not null"
+    sql(f"update steady_queue_running {ran_out}")
+    sql("update steady_queue_blocked set blocked_at = clock_timestamp() - interval '90 s'")
+    with pytest.raises(CommandError):
+        run("check")
+    maintained_each_minute = {"concurrency_maintenance_interval": timedelta(seconds=60)}
+    settings.STEADY_QUEUE = {"dispatchers": [maintained_each_minute]}
+    assert run("check") == "nothing found\n"
+
+
+def test_check_reads_one_snapshot_and_writes_nothing(transactional_db):
+    with CaptureQueriesContext(connection) as captured:
+        run("check")
+    begin, isolation, check, commit = [query["sql"].lower() for query in captured]
+    assert (begin, commit) == ("begin", "commit")
+    assert isolation == "set transaction isolation level repeatable read read only"
+    assert "steady_queue_check" in check
 
 
 def test_only_work_and_only_dispatch_exclude_each_other():

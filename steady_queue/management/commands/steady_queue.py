@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,7 +12,7 @@ from django.utils import timezone
 
 import steady_queue
 from steady_queue import embedded, queries, signals, tasks_modules
-from steady_queue.configuration import Configuration
+from steady_queue.configuration import Configuration, Dispatcher
 from steady_queue.cron import Cron
 from steady_queue.models import RecurringTask
 
@@ -32,11 +33,15 @@ class Command(BaseCommand):
         ):
             commands.add_parser(name, help=help_text).add_argument("queue")
         commands.add_parser("recurring", help="list schedules with their next three runs")
+        check = commands.add_parser("check", help="look for what must never be true of a queue")
+        check.add_argument("--deep", action="store_true", help="read the whole history too")
         server = commands.add_parser("embedded", help="the embedded PostgreSQL server")
         server.add_argument("action", choices=["stop", "status"])
 
     def handle(self, *args: Any, **options: Any) -> None:
-        getattr(self, options["subcommand"] or "start")(**options)
+        name = options["subcommand"] or "start"
+        # BaseCommand.check runs the system checks.
+        getattr(self, "check_queue" if name == "check" else name)(**options)
 
     def start(self, **options: Any) -> None:
         from steady_queue.processes.loop import exit_now
@@ -81,6 +86,16 @@ class Command(BaseCommand):
                 for run in Cron(task.schedule, zone).upcoming(now, 3):
                     self.stdout.write(f"    {run.astimezone(zone):%a %Y-%m-%d %H:%M:%S %Z}")
 
+    def check_queue(self, deep: bool, **options: Any) -> None:
+        violations = queries.check(
+            steady_queue.database, steady_queue.process_alive_threshold, _maintained_every(), deep
+        )
+        for invariant, subject, found in violations:
+            self.stdout.write(f"{invariant}: {subject}: {found}")
+        if violations:
+            raise CommandError(f"{len(violations)} found that must not be")
+        self.stdout.write("nothing found")
+
     def embedded(self, action: str, **options: Any) -> None:
         if not embedded.started:
             raise CommandError("no database of DATABASES is an embedded server")
@@ -90,6 +105,12 @@ class Command(BaseCommand):
             server = embedded.status(path)
             state = f"running with pid {server.pid}" if server.running else "stopped"
             self.stdout.write(f"PostgreSQL {server.version} in {path}: {state}")
+
+
+def _maintained_every() -> timedelta:
+    """The longest maintenance interval of this project's dispatchers."""
+    dispatchers = Configuration.from_settings().dispatchers or [Dispatcher()]
+    return max(d.concurrency_maintenance_interval for d in dispatchers)
 
 
 def _add_start_arguments(parser: ArgumentParser) -> None:
