@@ -1,7 +1,5 @@
 import pytest
 
-from steady_queue import queries
-
 
 @pytest.fixture
 def worker(queue):
@@ -193,88 +191,3 @@ def test_maintenance_reaches_every_key(queue, worker, sql):
     sql("delete from steady_queue_running")
     sql("select steady_queue_maintain_limits(3)")
     assert len(queue.claim(worker, count=20)) == 7
-
-
-class TestRaces:
-    """Each with two real sessions."""
-
-    @pytest.fixture(autouse=True)
-    def _sessions(self, other, queue, lanes):
-        lanes("default")
-        self.other, self.queue = other, queue
-        self.worker = queue.process()
-        # The key's semaphore is there: its first use is a race of its own.
-        queue.enqueue_limited("k")
-        queue.finish_limited(queue.claim(self.worker), "k")
-
-    def claim(self, session):
-        rows = session.execute(
-            "select job, claim from steady_queue_claim_jobs(%s, '{*}', 10)", (self.worker,)
-        )
-        return dict(rows.fetchall())
-
-    def finish(self, session, claimed):
-        rows = session.execute(
-            queries.FINISH_JOBS,
-            (list(claimed), list(claimed.values()), [0.0], [0.0], None, ["k"], True),
-        )
-        return dict(rows.fetchall())
-
-    def test_two_claims_of_one_key_admit_one(self):
-        self.queue.enqueue_limited("k", count=2)
-        first, second = self.other(), self.other()
-        second.execute("set local lock_timeout = '1s'")
-        claimed = [self.claim(first), self.claim(second)]
-        first.commit()
-        second.commit()
-        assert [len(jobs) for jobs in claimed] == [1, 0]
-
-    def test_two_claims_of_a_key_never_seen_admit_one(self):
-        self.queue.enqueue_limited("new", count=2)
-        first, second = self.other(), self.other()
-        second.execute("set local lock_timeout = '1s'")
-        claimed = [self.claim(first), self.claim(second)]
-        first.commit()
-        second.commit()
-        assert [len(jobs) for jobs in claimed] == [1, 0]
-
-    def test_blocking_against_finishing_leaves_nobody_behind(self):
-        holder, waiter = self.queue.enqueue_limited("k", count=2)
-        running = self.queue.claim(self.worker, count=1)
-        claimer, finisher = self.other(), self.other()
-        # The claimer parks the waiter and is still open when the holder's end is handed in.
-        assert self.claim(claimer) == {}
-        finisher.execute("set local lock_timeout = '1s'")
-        assert self.finish(finisher, running) == {holder: "busy"}
-        claimer.commit()
-        finisher.commit()
-        assert self.finish(finisher, running) == {}
-        finisher.commit()
-        assert list(self.claim(claimer)) == [waiter]
-
-    def test_a_person_who_holds_the_key_holds_nobody_else_up(self):
-        [limited] = self.queue.enqueue_limited("k")
-        free = self.queue.enqueue()
-        running = self.queue.claim(self.worker)
-        person, finisher = self.other(), self.other()
-        person.execute("select * from steady_queue_semaphores for update")
-        finisher.execute("set local lock_timeout = '1s'")
-        rows = finisher.execute(
-            queries.FINISH_JOBS,
-            (list(running), list(running.values()), [0.0] * 2, [0.0] * 2, None, ["k"], True),
-        )
-        assert dict(rows.fetchall()) == {limited: "busy"}
-        finisher.commit()
-        assert self.queue.states(limited, free) == ["running", "successful"]
-
-    def test_a_blocked_job_that_is_being_discarded_holds_nobody_up(self):
-        _, discarded, third = self.queue.enqueue_limited("k", count=3)
-        running = self.queue.claim(self.worker)
-        person, finisher = self.other(), self.other()
-        person.execute("select steady_queue_discard_jobs(array[%s])", (discarded,))
-        finisher.execute("set local lock_timeout = '1s'")
-        assert self.finish(finisher, running) == {}
-        person.commit()
-        finisher.commit()
-        self.queue.run("select steady_queue_maintain_limits()")
-        assert list(self.queue.claim(self.worker)) == [third]

@@ -1,0 +1,412 @@
+"""Named races, each with two real sessions.
+
+A session whose call waits for a lock fails (``Session``): what is promised never to wait does not.
+Where a person waits, the test goes on once the database says that he does.
+"""
+
+import json
+
+import pytest
+
+from tests.sql.sessions import Session
+
+ERROR = json.dumps({"exception_class": "E", "message": "m", "traceback": "t"})
+
+
+@pytest.fixture(autouse=True)
+def _lanes(transactional_db, lanes):
+    lanes("default", "mail")
+
+
+@pytest.fixture
+def session(other):
+    return lambda: Session(other())
+
+
+@pytest.fixture
+def one(session):
+    return session()
+
+
+@pytest.fixture
+def two(session):
+    return session()
+
+
+@pytest.fixture
+def worker(queue):
+    return queue.process()
+
+
+@pytest.fixture
+def until_it_waits(other):
+    """Waits until a session waits for a lock."""
+    watcher = other(autocommit=True)
+    waits = "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s"
+
+    def until(session):
+        pid = session.connection.info.backend_pid
+        while watcher.execute(waits, (pid,)).fetchone() != (True,):
+            pass
+
+    return until
+
+
+@pytest.fixture
+def nothing_is_violated(other):
+    yield
+    [*found] = other().execute("select * from steady_queue_check(p_deep => true)")
+    assert found == []
+
+
+pytestmark = pytest.mark.usefixtures("nothing_is_violated")
+
+
+def limited(queue, count=1, **more):
+    """Jobs of a key whose semaphore is there: its first use is a race of its own."""
+    queue.run("insert into steady_queue_semaphores values ('k') on conflict do nothing")
+    return queue.enqueue_limited("k", count=count, **more)
+
+
+class TestClaims:
+    def test_two_claims_share_no_job(self, queue, worker, one, two):
+        jobs = [queue.enqueue() for _ in range(4)]
+        claimed = [*one.claim(worker, count=2), *two.claim(worker, count=2)]
+        assert claimed == jobs
+        one.rollback()
+        two.commit()
+        assert list(one.claim(worker)) == jobs[:2]
+        one.commit()
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_two_claims_of_one_key_admit_one(self, queue, worker, one, two, known):
+        jobs = limited(queue, 2) if known else queue.enqueue_limited("new", count=2)
+        assert [list(one.claim(worker)), list(two.claim(worker))] == [jobs[:1], []]
+        one.commit()
+        two.commit()
+        assert two.claim(worker) == {}
+        two.commit()
+        assert queue.states(*jobs) == ["running", "blocked"]
+
+    def test_two_claims_make_the_lane_of_a_queue_never_seen_once(self, queue, worker, one, two):
+        job = queue.enqueue(queue="new")
+        assert [list(one.claim(worker)), list(two.claim(worker))] == [[job], []]
+        one.commit()
+        two.commit()
+        assert queue.run("select count(*) from steady_queue_lanes where queue = 'new'") == [(2,)]
+
+
+class TestFinish:
+    def test_blocking_against_finishing_leaves_nobody_behind(self, queue, worker, one, two):
+        holder, waiter = limited(queue, 2)
+        running = queue.claim(worker, count=1)
+        # The claim parks the waiter and is still open when the holder's end is handed in.
+        assert one.claim(worker) == {}
+        assert two.finish_limited(running, "k") == {holder: "busy"}
+        one.commit()
+        two.commit()
+        assert two.finish_limited(running, "k") == {}
+        two.commit()
+        assert list(one.claim(worker)) == [waiter]
+        one.commit()
+
+    def test_finishing_against_blocking_leaves_nobody_behind(self, queue, worker, one, two):
+        limited(queue)
+        running = queue.claim(worker)
+        [waiter] = limited(queue)
+        assert one.finish_limited(running, "k") == {}
+        # Somebody is deciding about the key: the waiter stays where it is.
+        assert two.claim(worker) == {}
+        two.commit()
+        assert queue.state(waiter) == "ready"
+        one.commit()
+        assert list(two.claim(worker)) == [waiter]
+        two.commit()
+
+    def test_a_person_who_holds_the_key_holds_nobody_else_up(self, queue, worker, one, two):
+        [job], free = limited(queue), queue.enqueue()
+        running = queue.claim(worker)
+        one.run("select * from steady_queue_semaphores for update")
+        assert two.finish_limited(running, "k") == {job: "busy"}
+        two.commit()
+        assert queue.states(job, free) == ["running", "successful"]
+
+    def test_the_last_of_five_holders_of_a_limit_lowered_to_two(self, queue, worker, one, two):
+        limited(queue, 5, to=5)
+        holders = list(queue.claim(worker).items())
+        late = limited(queue, 3, to=2)
+        assert queue.claim(worker) == {}
+        for first, second in ((0, 1), (2, 3)):
+            assert one.finish_limited(dict([holders[first]]), "k") == {}
+            assert two.finish_limited(dict([holders[second]]), "k") == {holders[second][0]: "busy"}
+            one.commit()
+            assert two.finish_limited(dict([holders[second]]), "k") == {}
+            two.commit()
+        # One of the five is left, and one of two slots with it.
+        assert queue.states(*late) == ["ready", "blocked", "blocked"]
+        running = one.claim(worker)
+        assert list(running) == late[:1]
+        one.commit()
+        assert two.finish_limited({**dict(holders[4:]), **running}, "k") == {}
+        two.commit()
+        assert queue.states(*late) == ["successful", "ready", "ready"]
+
+
+class TestRecover:
+    @pytest.mark.parametrize("key", ["k", None])
+    def test_recovering_against_finishing_ends_the_job_once(self, queue, worker, one, two, key):
+        [job] = limited(queue) if key else [queue.enqueue()]
+        running = queue.claim(worker)
+        assert one.finish_limited(running, "k") == {}
+        assert two.recover(worker) is None
+        two.commit()
+        one.commit()
+        assert two.recover(worker) == 0
+        two.commit()
+        assert queue.state(job) == "successful"
+
+    @pytest.mark.parametrize("key", ["k", None])
+    def test_finishing_against_recovering_comes_too_late(self, queue, worker, one, two, key):
+        [job] = limited(queue) if key else [queue.enqueue()]
+        running = queue.claim(worker)
+        assert one.recover(worker) == 1
+        assert two.finish_limited(running, "k") == {job: "busy"}
+        two.commit()
+        one.commit()
+        assert two.finish_limited(running, "k") == {job: "stale"}
+        two.commit()
+        assert queue.run("select job, lost_starts from steady_queue_ready") == [(job, 1)]
+
+    @pytest.mark.parametrize("key", ["k", None])
+    def test_claiming_against_recovering_takes_what_was_put_back(
+        self, queue, worker, one, two, key
+    ):
+        [job] = limited(queue) if key else [queue.enqueue()]
+        [stale] = queue.claim(worker).values()
+        another = queue.process()
+        one.recover(worker)
+        assert two.claim(another) == {}
+        two.commit()
+        one.commit()
+        claimed = two.claim(another)
+        assert list(claimed) == [job]
+        assert claimed[job] > stale
+        two.commit()
+
+    def test_what_a_process_claims_while_it_is_removed_is_put_back_by_a_sweep(
+        self, queue, worker, one, two
+    ):
+        first, second = queue.enqueue(), queue.enqueue()
+        queue.claim(worker, count=1)
+        assert list(one.claim(worker)) == [second]
+        assert two.recover(worker, []) == 1
+        two.commit()
+        one.commit()
+        sweeper = steady(queue)
+        assert sweep(two, sweeper) == [worker]
+        two.commit()
+        assert queue.states(first, second) == ["ready", "ready"]
+
+    def test_releasing_against_recovering_puts_the_job_back_once(self, queue, worker, one, two):
+        job = queue.enqueue()
+        running = queue.claim(worker)
+        assert one.release(running) == []
+        assert two.recover(worker, []) is None
+        two.commit()
+        one.commit()
+        assert two.recover(worker, []) == 0
+        two.commit()
+        assert queue.run("select job from steady_queue_ready") == [(job,)]
+
+    def test_recovering_against_releasing_puts_the_job_back_once(self, queue, worker, one, two):
+        job = queue.enqueue()
+        running = queue.claim(worker)
+        assert one.recover(worker, []) == 1
+        assert two.release(running) == [job]
+        one.commit()
+        two.commit()
+        assert queue.run("select job from steady_queue_ready") == [(job,)]
+
+
+def steady(queue):
+    """A supervisor that may call others dead."""
+    sweeper = queue.process("supervisor")
+    queue.run(
+        "update steady_queue_processes set steady_since = '2000-01-01' where id = %s", sweeper
+    )
+    return sweeper
+
+
+def sweep(session, sweeper):
+    return [p for (p,) in session.run("select * from steady_queue_sweep(%s, '30 s')", sweeper)]
+
+
+class TestSweeps:
+    @pytest.fixture(autouse=True)
+    def _job(self, queue, worker):
+        self.job = queue.enqueue()
+        queue.claim(worker)
+        self.sweepers = [steady(queue), steady(queue)]
+
+    def charged(self, queue):
+        return queue.run("select job, lost_starts from steady_queue_ready")
+
+    def test_two_sweeps_charge_the_job_of_a_silent_process_once(self, queue, worker, one, two):
+        queue.run(
+            "update steady_queue_processes set heartbeat_at = '2000-01-01' where id = %s", worker
+        )
+        assert [sweep(one, self.sweepers[0]), sweep(two, self.sweepers[1])] == [[worker], []]
+        two.commit()
+        one.commit()
+        assert sweep(two, self.sweepers[1]) == []
+        two.commit()
+        assert self.charged(queue) == [(self.job, 1)]
+
+    def test_two_sweeps_charge_the_job_of_no_process_once(self, queue, worker, one, two):
+        queue.run("delete from steady_queue_processes where id = %s", worker)
+        assert sweep(one, self.sweepers[0]) == [worker]
+        sweep(two, self.sweepers[1])
+        two.commit()
+        one.commit()
+        assert sweep(two, self.sweepers[1]) == []
+        two.commit()
+        assert self.charged(queue) == [(self.job, 1)]
+
+
+class TestDiscard:
+    def test_discarding_against_a_claim_waits_and_leaves_what_runs(
+        self, queue, worker, one, two, until_it_waits
+    ):
+        job = queue.enqueue()
+        one.claim(worker)
+        with two.waiting(two.discard, job) as discarded:
+            until_it_waits(two)
+            one.commit()
+            assert discarded.result() == 0
+        two.commit()
+        assert queue.state(job) == "running"
+
+    def test_discarding_against_a_claim_that_is_rolled_back_ends_the_job(
+        self, queue, worker, one, two, until_it_waits
+    ):
+        job = queue.enqueue()
+        one.claim(worker)
+        with two.waiting(two.discard, job) as discarded:
+            until_it_waits(two)
+            one.rollback()
+            assert discarded.result() == 1
+        two.commit()
+        assert queue.state(job) == "discarded"
+
+    def test_claiming_against_a_discard_passes_the_job_over(self, queue, worker, one, two):
+        first, second = queue.enqueue(), queue.enqueue()
+        assert one.discard(first) == 1
+        assert list(two.claim(worker)) == [second]
+        two.commit()
+        one.commit()
+        assert queue.state(first) == "discarded"
+
+    def test_a_blocked_job_that_is_being_discarded_is_passed_over(self, queue, worker, one, two):
+        _, discarded, third = limited(queue, 3)
+        running = queue.claim(worker)
+        one.discard(discarded)
+        assert two.finish_limited(running, "k") == {}
+        one.commit()
+        two.commit()
+        queue.run("select steady_queue_maintain_limits()")
+        assert list(queue.claim(worker)) == [third]
+
+    def test_discarding_a_job_that_is_just_handed_a_slot_leaves_it(
+        self, queue, worker, one, two, until_it_waits
+    ):
+        _, second = limited(queue, 2)
+        running = queue.claim(worker)
+        assert one.finish_limited(running, "k") == {}
+        with two.waiting(two.discard, second) as discarded:
+            until_it_waits(two)
+            one.commit()
+            assert discarded.result() == 0
+        two.commit()
+        assert queue.state(second) == "ready"
+
+    def test_dispatching_against_a_discard_passes_the_job_over(self, queue, one, two):
+        job = scheduled(queue)
+        assert one.discard(job) == 1
+        assert two.dispatch() == 0
+        two.commit()
+        one.commit()
+        assert queue.state(job) == "discarded"
+
+    def test_discarding_a_job_that_is_just_dispatched_leaves_it(
+        self, queue, one, two, until_it_waits
+    ):
+        job = scheduled(queue)
+        assert one.dispatch() == 1
+        with two.waiting(two.discard, job) as discarded:
+            until_it_waits(two)
+            one.commit()
+            assert discarded.result() == 0
+        two.commit()
+        assert queue.state(job) == "ready"
+
+
+def scheduled(queue):
+    """A job that has become due."""
+    job = queue.enqueue(run_after="2999-01-01")
+    queue.run("update steady_queue_scheduled set run_after = clock_timestamp()")
+    return job
+
+
+class TestPause:
+    def test_pausing_against_a_claim_leaves_what_was_claimed(self, queue, worker, one, two):
+        first, second = queue.enqueue(), queue.enqueue()
+        assert list(one.claim(worker, count=1)) == [first]
+        assert two.value("select steady_queue_pause_queue('default')")
+        two.commit()
+        one.commit()
+        assert one.claim(worker) == {}
+        one.commit()
+        assert queue.states(first, second) == ["running", "ready"]
+
+    def test_claiming_goes_on_until_the_pause_is_committed(self, queue, worker, one, two):
+        first, second = queue.enqueue(), queue.enqueue()
+        assert one.value("select steady_queue_pause_queue('default')")
+        assert list(two.claim(worker, count=1)) == [first]
+        two.commit()
+        one.commit()
+        assert two.claim(worker) == {}
+        two.commit()
+        assert queue.states(first, second) == ["running", "ready"]
+
+    def handed(self, queue, worker):
+        """A ready job of the queue mail that was handed a slot, and one that waits for it."""
+        limited(queue)
+        running = queue.claim(worker)
+        [holder] = queue.enqueue_limited("k", queue="mail")
+        [waiter] = limited(queue)
+        queue.claim(worker)
+        queue.finish_limited(running, "k")
+        return holder, waiter
+
+    def test_a_slot_that_is_just_claimed_is_not_taken_by_a_pause(self, queue, worker, one, two):
+        holder, waiter = self.handed(queue, worker)
+        assert list(one.claim(worker)) == [holder]
+        queue.run("select steady_queue_pause_queue('mail')")
+        two.maintain()
+        two.commit()
+        one.commit()
+        assert queue.states(holder, waiter) == ["running", "blocked"]
+
+    def test_claiming_against_maintenance_of_a_paused_queue_takes_no_slot(
+        self, queue, worker, one, two
+    ):
+        holder, waiter = self.handed(queue, worker)
+        queue.run("select steady_queue_pause_queue('mail')")
+        one.maintain()
+        queue.run("select steady_queue_resume_queue('mail')")
+        assert two.claim(worker) == {}
+        two.commit()
+        one.commit()
+        assert list(two.claim(worker)) == [waiter]
+        two.commit()
+        assert queue.state(holder) == "blocked"
