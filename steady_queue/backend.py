@@ -17,6 +17,7 @@ import steady_queue
 from steady_queue import checks, queries
 from steady_queue.arguments import Arguments
 from steady_queue.concurrency import limit_duration, limit_key
+from steady_queue.crash_points import reach
 from steady_queue.task import SteadyQueueTask, is_storable
 
 type Result = TaskResult[Any, Any]
@@ -73,7 +74,9 @@ class SteadyQueueBackend(BaseTaskBackend):
         jobs = [as_job(*call) for call in calls]
         results: list[Result] = [self._result(*call) for call in calls]
         with connections[steady_queue.database].cursor() as cursor:
+            reach("enqueue.before")
             stored = queries.enqueue_jobs(cursor, self.alias, jobs)
+            reach("enqueue.after")
         for result, (job, enqueued_at) in zip(results, stored, strict=True):
             object.__setattr__(result, "id", str(job))
             object.__setattr__(result, "enqueued_at", enqueued_at)

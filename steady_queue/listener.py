@@ -11,6 +11,7 @@ from psycopg import pq
 
 from steady_queue import queries
 from steady_queue.connections import LOST, connection_parameters
+from steady_queue.crash_points import reach
 
 logger = logging.getLogger("steady_queue")
 
@@ -55,6 +56,7 @@ class Listener:
                 self._connect()
             if self.connection and not self.armed:
                 queries.start_waiting(self.connection, self.topics)
+                reach("arm.after")
                 self.armed = True
         except LOST as error:
             self.close()

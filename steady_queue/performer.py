@@ -18,6 +18,7 @@ from django.tasks.signals import task_finished, task_started
 
 from steady_queue.arguments import Arguments
 from steady_queue.backend import SteadyQueueResult
+from steady_queue.crash_points import reach
 from steady_queue.processes import OutcomeRefusedError
 from steady_queue.queries import ClaimedJob, Outcome
 from steady_queue.retries import verdict
@@ -48,6 +49,7 @@ class Performer:
         _check_connections(idle_for=started - self._ended_at)
         started_at = job.claimed_at + timedelta(seconds=started - received_at)
         error = self._context.copy().run(self._attempt, job, started_at)
+        reach("perform.after")
         _tidy_connections()
         self._ended_at = ended = time.monotonic()
         return Outcome(
@@ -61,6 +63,7 @@ class Performer:
         try:
             result = self._result(job, started_at)
             _send(task_started, result)
+            reach("perform.before")
             value = _call(result)
             _set(result, _return_value=value, status=TaskResultStatus.SUCCESSFUL)
             error = None

@@ -8,11 +8,14 @@ and the memory in which a worker notes what it has started.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
+
+logger = logging.getLogger("steady_queue")
 
 SWITCH_INTERVAL = 0.001
 """Seconds for which a thread keeps the interpreter: the loop's thread shares it with the tasks."""
@@ -45,13 +48,25 @@ def main() -> None:
 
     django.setup()
 
-    from steady_queue.processes.loop import exit_now
+    from steady_queue.processes.loop import EX_SOFTWARE, exit_now
+
+    try:
+        status = _run(assignment)
+    except BaseException:
+        # Not by the interpreter's own end, which waits for threads that tasks have started.
+        logger.exception("broken: process=%s", assignment.name)
+        status = EX_SOFTWARE
+    exit_now(status)
+
+
+def _run(assignment: Assignment) -> int:
     from steady_queue.tasks_modules import load
 
     if assignment.autoload:
         load()
     sys.setswitchinterval(SWITCH_INTERVAL)
-    exit_now(KINDS[assignment.kind](assignment).run())
+    status: int = KINDS[assignment.kind](assignment).run()
+    return status
 
 
 def _worker(assignment: Assignment) -> Any:

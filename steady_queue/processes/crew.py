@@ -10,7 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
+from steady_queue.crash_points import reach
 from steady_queue.performer import Performer
+from steady_queue.processes.loop import EX_SOFTWARE, exit_now
 from steady_queue.processes.started import StartedJobs
 from steady_queue.queries import ClaimedJob, Outcome
 
@@ -50,7 +52,7 @@ class Crew:
         self._last_start = time.monotonic()
         for number in range(threads):
             threading.Thread(
-                target=self._work, args=(number,), name=f"{worker_id}-{number}", daemon=True
+                target=self._work_or_die, args=(number,), name=f"{worker_id}-{number}", daemon=True
             ).start()
 
     @property
@@ -147,11 +149,20 @@ class Crew:
         self.seconds_each += weight * (mean - self.seconds_each)
         self.seconds_each = max(self.seconds_each, 1e-6)
 
+    def _work_or_die(self, slot: int) -> None:
+        """A thread that ended alone would keep its job for ever: the process ends with it."""
+        try:
+            self._work(slot)
+        except BaseException:
+            logger.exception("thread broken: process=%s", self._worker_id)
+            exit_now(EX_SOFTWARE)
+
     def _work(self, slot: int) -> None:
         performer = Performer(self._worker_id)
         while True:
             job, received_at = self._waiting.get()
             self._last_start = time.monotonic()
+            reach("perform.handed")
             self._started.note(slot, job.id)
             outcome = performer.perform(job, received_at)
             self._started.note(slot, 0)

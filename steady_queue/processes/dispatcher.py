@@ -6,6 +6,7 @@ from typing import Any
 import steady_queue
 from steady_queue import queries
 from steady_queue.configuration import Dispatcher as DispatcherOptions
+from steady_queue.crash_points import reach
 from steady_queue.listener import Listener, Rest
 from steady_queue.processes.loop import Loop
 
@@ -34,6 +35,7 @@ class Dispatcher(Loop):
             self._maintain_at = time.monotonic()
         connection = self.database.connection()
         moved, next_due_in = queries.dispatch_jobs(connection, self.options.batch_size)
+        reach("dispatch.after")
         self._maintain(connection)
         seconds = self._rest_after(moved, connection)
         self.watch(self.listener.connection)

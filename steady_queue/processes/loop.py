@@ -24,6 +24,9 @@ logger = logging.getLogger("steady_queue")
 FIRST_BACK_OFF, LAST_BACK_OFF = 0.05, 2.0
 """Seconds between tries while the database is away."""
 
+EX_SOFTWARE = 70
+"""Exit status of a process that met an error which nobody had foreseen."""
+
 EX_TEMPFAIL = 75
 """Exit status of a process that was stopped while tasks still ran."""
 
@@ -87,9 +90,8 @@ class Loop:
 
     def back_off(self, error: Exception) -> float:
         """Drop the connection; seconds until the next try."""
-        what = "database away" if isinstance(error, LOST) else "database refused"
         logger.warning(
-            f"{what}: process=%s error=%s reason=%r",
+            f"{_trouble(error)}: process=%s error=%s reason=%r",
             self.name,
             type(error).__name__,
             str(error).strip()[:300],
@@ -160,6 +162,12 @@ class Loop:
         logger.info(
             "%s: process=%s id=%s pid=%s", _verb(sent), self.name, self.process_id, os.getpid()
         )
+
+
+def _trouble(error: Exception) -> str:
+    if isinstance(error, LOST):
+        return "database away"
+    return "database refused" if isinstance(error, psycopg.Error) else "broken"
 
 
 def _verb(sent: Signal) -> str:

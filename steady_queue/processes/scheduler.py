@@ -13,6 +13,7 @@ from steady_queue import queries
 from steady_queue.arguments import Arguments
 from steady_queue.backend import as_job
 from steady_queue.connections import LOST
+from steady_queue.crash_points import reach
 from steady_queue.cron import Cron
 from steady_queue.listener import Listener, Rest
 from steady_queue.processes.loop import Loop
@@ -76,21 +77,26 @@ class Scheduler(Loop):
 
     def _look_at(self, connection: Connection, due: DueTask) -> None:
         with connection.transaction():
-            if due.run_now_at is not None:
-                if queries.take_run_now(connection, due.key, due.run_now_at):
-                    self._enqueue(connection, due, due.run_now_at, delay=timedelta(0))
-                return
-            try:
-                run_at, following = next_runs(due)
-            except (ValueError, ZoneInfoNotFoundError) as error:
-                # Made by SQL: nobody could check it. It rests until it is made anew.
-                logger.error("unreadable: key=%s reason=%r", due.key, str(error))
-                run_at = following = None
-            won = queries.advance_recurring_task(
-                connection, due.key, due.next_run_at, following, run_at
-            )
-            if won and run_at is not None:
-                self._enqueue(connection, due, run_at, delay=jitter(due, run_at))
+            self._enqueue_due(connection, due)
+            reach("schedule.before_commit")
+        reach("schedule.after_commit")
+
+    def _enqueue_due(self, connection: Connection, due: DueTask) -> None:
+        if due.run_now_at is not None:
+            if queries.take_run_now(connection, due.key, due.run_now_at):
+                self._enqueue(connection, due, due.run_now_at, delay=timedelta(0))
+            return
+        try:
+            run_at, following = next_runs(due)
+        except (ValueError, ZoneInfoNotFoundError) as error:
+            # Made by SQL: nobody could check it. It rests until it is made anew.
+            logger.error("unreadable: key=%s reason=%r", due.key, str(error))
+            run_at = following = None
+        won = queries.advance_recurring_task(
+            connection, due.key, due.next_run_at, following, run_at
+        )
+        if won and run_at is not None:
+            self._enqueue(connection, due, run_at, delay=jitter(due, run_at))
 
     def _enqueue(
         self, connection: Connection, due: DueTask, run_at: datetime, delay: timedelta

@@ -16,6 +16,7 @@ import psycopg
 import steady_queue
 from steady_queue import queries, recurring_task, signals
 from steady_queue.configuration import Dispatcher, Options, Worker
+from steady_queue.crash_points import reach
 from steady_queue.processes.child import Assignment
 from steady_queue.processes.loop import Loop
 from steady_queue.processes.started import StartedJobs
@@ -101,6 +102,14 @@ class Supervisor(Loop):
                 self._spawn(child)
         return self._until_next()
 
+    def _step(self) -> float:
+        try:
+            return super()._step()
+        except Exception as error:
+            # Nobody stands above it to replace it: what nobody has foreseen is tried again, too.
+            logger.exception("broken: process=%s", self.name)
+            return self.back_off(error)
+
     def shut_down(self) -> int:
         """Stop the children gracefully, kill those that do not stop, put back what they held."""
         self._signal_children(signal.SIGTERM)
@@ -178,6 +187,7 @@ class Supervisor(Loop):
                 lost.reason,
                 steady_queue.max_lost_starts,
             )
+            reach("recover.after")
             if count is None:
                 self._recover_at = time.monotonic() + RECOVER_AGAIN
                 continue
@@ -194,6 +204,7 @@ class Supervisor(Loop):
         gone, removed = queries.heartbeat_and_sweep(
             connection, numbers, self.process_id, threshold, steady_queue.max_lost_starts
         )
+        reach("heartbeat.after")
         if self.process_id in gone:
             logger.warning("unregistered: process=%s; registering anew", self.name)
             self._register()

@@ -10,6 +10,7 @@ import psycopg
 import steady_queue
 from steady_queue import queries
 from steady_queue.configuration import Worker as WorkerOptions
+from steady_queue.crash_points import reach
 from steady_queue.listener import LAST_LOOK_AGAIN, Listener, Rest
 from steady_queue.performer import unrecordable
 from steady_queue.processes.crew import STALLED, Crew
@@ -75,7 +76,9 @@ class Worker(Loop):
         """One round trip. Outcomes that the database did not take are kept for the next."""
         if not finished and not room:
             return []
+        call = "finish" if finished else "claim"
         try:
+            reach(f"{call}.before")
             refused, jobs = queries.finish_and_claim_jobs(
                 self.database.connection(),
                 self.process_id,
@@ -84,6 +87,7 @@ class Worker(Loop):
                 self.queues,
                 room,
             )
+            reach(f"{call}.after")
         except BaseException as error:
             self.crew.keep(finished)
             self._stop_if_unregistered(error)
@@ -167,7 +171,9 @@ class Worker(Loop):
         if not jobs:
             return
         try:
-            if queries.release_jobs(self.database.connection(), jobs):
+            left = queries.release_jobs(self.database.connection(), jobs)
+            reach("release.after")
+            if left:
                 # Somebody has locked them: put back when they are free.
                 self._disown_at.insert(0, time.monotonic() + LAST_LOOK_AGAIN)
         except psycopg.Error as error:

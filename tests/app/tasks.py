@@ -188,3 +188,30 @@ def stubborn_nap(context):
 def give_in(context):
     say(f"attempt {context.attempt}")
     raise ValueError
+
+
+@retry_on(Exception, attempts=3, wait=timedelta(0))
+@task()
+def persist(word):
+    say(word)
+
+
+@retry_on(Exception, attempts=3, wait=timedelta(0))
+@limits_concurrency(key="persist")
+@task()
+def persist_alone(word):
+    say(word)
+
+
+@retry_on(Exception, attempts=3, wait=timedelta(0))
+@task()
+def persist_nap(seconds, word="nap"):
+    say(f"{word} begins")
+    time.sleep(seconds)
+
+
+@task()
+def leave_a_thread(word):
+    """One that the interpreter would wait for at its end."""
+    threading.Thread(target=threading.Event().wait, daemon=False).start()
+    say(word)

@@ -28,12 +28,16 @@ WATCHED = ["outcomes", "processes", "running", "ready", "scheduled", "blocked"]
 @pytest.fixture(scope="session")
 def changes_are_said(django_db_setup: None, django_db_blocker: Any) -> None:
     with django_db_blocker.unblock(), connect(autocommit=True) as connection:
-        connection.execute(SAY_CHANGES)
-        for table in WATCHED:
-            connection.execute(
-                "create or replace trigger say_change after insert or delete "
-                f"on steady_queue_{table} for each statement execute function say_change()"
-            )
+        say_changes(connection)
+
+
+def say_changes(connection: Any) -> None:
+    connection.execute(SAY_CHANGES)
+    for table in WATCHED:
+        connection.execute(
+            "create or replace trigger say_change after insert or delete "
+            f"on steady_queue_{table} for each statement execute function say_change()"
+        )
 
 
 @pytest.fixture

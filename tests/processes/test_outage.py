@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from steady_queue import embedded
-from tests.processes.conftest import ROOT, SAY_CHANGES, WATCHED, Node, Watch
+from tests.processes.conftest import ROOT, Node, Watch, say_changes
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -28,12 +28,7 @@ class Server:
         }
         self.manage("migrate", "--run-syncdb", "-v0")
         with self.connect() as connection:
-            connection.execute(SAY_CHANGES)
-            for table in WATCHED:
-                connection.execute(
-                    f"create trigger say_change after insert or delete on steady_queue_{table} "
-                    "for each statement execute function say_change()"
-                )
+            say_changes(connection)
 
     def manage(self, *arguments):
         subprocess.run(
