@@ -78,7 +78,6 @@ class Scheduler(Loop):
     def _look_at(self, connection: Connection, due: DueTask) -> None:
         with connection.transaction():
             self._enqueue_due(connection, due)
-            reach("schedule.before_commit")
         reach("schedule.after_commit")
 
     def _enqueue_due(self, connection: Connection, due: DueTask) -> None:
@@ -103,6 +102,7 @@ class Scheduler(Loop):
     ) -> None:
         job = new_job(due, run_at + delay if delay else None)
         [(number, _)] = queries.enqueue_jobs(connection.cursor(), due.backend, [job])
+        reach("schedule.before_commit")
         queries.record_execution(connection, due.key, run_at, number)
         logger.info("enqueued: key=%s run_at=%s job=%s", due.key, run_at.isoformat(), number)
 

@@ -105,6 +105,15 @@ class Stage:
         expected = sorted((job, "successful") for job in jobs)
         self.watch.until(lambda: state_of_each() == expected, f"the success of {jobs}")
 
+    def until_heartbeat(self):
+        """Until the supervisor has shown that it goes on."""
+        [(process, last)] = self.watch.rows(
+            "select id, heartbeat_at from steady_queue_processes where pid = %s",
+            self.node.process.pid,
+        )
+        later = "select heartbeat_at > %s from steady_queue_processes where id = %s"
+        self.watch.until(lambda: self.watch.value(later, last, process), "a heartbeat")
+
     def attempts(self, jobs):
         rows = "select job, attempt from steady_queue_outcomes where job = any (%s)"
         return dict(self.watch.rows(rows, jobs))
@@ -193,7 +202,7 @@ def test_every_job_ends_as_promised_whatever_fails_where(stage, failure):
         assert 1 <= stage.watch.heard().count(word) <= attempts[job] + deaths
     if failure == "delay":
         assert set(attempts.values()) == {1}
-    assert stage.node.process.poll() is None
+    stage.until_heartbeat()
 
 
 @pytest.mark.parametrize("failure", FAILURES)
