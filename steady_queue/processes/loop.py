@@ -165,6 +165,9 @@ class Loop:
 
 
 def _trouble(error: Exception) -> str:
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        # A standby: it is promoted one day, or the next connection leads elsewhere.
+        return "database read-only"
     if isinstance(error, LOST):
         return "database away"
     return "database refused" if isinstance(error, psycopg.Error) else "broken"
