@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -24,6 +26,45 @@ DIRECT_SESSION = """
 """
 
 
+PATIENCE = 20.0
+"""Seconds to wait for a reply, unless ``tcp_user_timeout`` in OPTIONS says otherwise."""
+
+
+class PatientConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that waits for a reply for so long, then closes and raises OperationalError.
+
+    Behind a proxy that has lost its server no sign of it may ever come: the proxy acknowledges
+    what is sent to it, and every keepalive.
+    """
+
+    @cached_property
+    def patience(self) -> float:
+        """In seconds."""
+        milliseconds = self.info.get_parameters().get("tcp_user_timeout")
+        return int(milliseconds) / 1000 if milliseconds else PATIENCE
+
+    def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().wait(_within(self.patience, gen), *arguments, **options)
+        except TimeoutError:
+            self.close()
+            raise psycopg.OperationalError(f"no reply within {self.patience:g} s") from None
+
+
+def _within(seconds: float, gen: Any) -> Any:
+    """The same steps as ``gen``; raises TimeoutError once nothing came for so long."""
+    deadline = time.monotonic() + seconds
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            if not ready and time.monotonic() > deadline:
+                raise TimeoutError
+            wanted = gen.send(ready)
+    except StopIteration as end:
+        return end.value
+
+
 def connection_parameters() -> dict[str, Any]:
     """What Django would connect with, asked anew at each connect: passwords may rotate."""
     parameters = connections[steady_queue.database].get_connection_params()
@@ -34,7 +75,7 @@ def connection_parameters() -> dict[str, Any]:
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,
-        "tcp_user_timeout": 20_000,
+        "tcp_user_timeout": int(PATIENCE * 1000),
     }
     return {"application_name": "steady_queue", **patience, **parameters}
 
@@ -43,6 +84,7 @@ def open_pool(size: int = 1) -> ConnectionPool[Connection]:
     """A pool of the queue's own connections. They connect in the background."""
     return ConnectionPool(
         kwargs=connection_parameters,
+        connection_class=PatientConnection,
         configure=_configure,
         min_size=size,
         max_size=size,

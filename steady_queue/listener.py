@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from typing import Any
 
 import psycopg
 from psycopg import pq
 
 from steady_queue import queries
-from steady_queue.connections import LOST, connection_parameters
+from steady_queue.connections import LOST, PatientConnection, connection_parameters
 from steady_queue.crash_points import reach
 
 logger = logging.getLogger("steady_queue")
@@ -46,7 +47,8 @@ class Listener:
         self.proven = False
         self.own_pid: int | None = None
         self._heard: set[str] = set()
-        self.connection: psycopg.Connection[Any] | None = None
+        self.connection: PatientConnection | None = None
+        self._ask_at = 0.0
         self._said_that_it_polls = False
 
     def arm(self) -> bool:
@@ -72,6 +74,20 @@ class Listener:
             except LOST:
                 self.close()
 
+    def answers(self) -> bool:
+        """Whether its silence means that nothing was sent: now and then it asks the server.
+
+        False: it is no longer armed, or something came meanwhile.
+        """
+        if self.connection and time.monotonic() >= self._ask_at:
+            try:
+                self.connection.execute("", prepare=False)
+                self._ask_at = time.monotonic() + self.connection.patience
+            except LOST as error:
+                logger.warning("listening in vain, connecting anew: error=%r", str(error).strip())
+                self.close()
+        return self.armed and not self._heard
+
     def drain(self) -> set[str]:
         """The topics, of those waited for, that were announced since the last call."""
         if self.connection:
@@ -91,7 +107,7 @@ class Listener:
             self.connection = None
 
     def _connect(self) -> None:
-        connection = psycopg.connect(**connection_parameters(), autocommit=True)
+        connection = PatientConnection.connect(**connection_parameters(), autocommit=True)
         try:
             if not _is_direct(connection):
                 raise psycopg.OperationalError("the address leads to a transaction pooler")
@@ -101,6 +117,7 @@ class Listener:
             connection.close()
             raise
         self.connection = connection
+        self._ask_at = time.monotonic() + connection.patience
         self._said_that_it_polls = False
 
     def _read(self, pgconn: pq.abc.PGconn) -> None:
@@ -150,7 +167,7 @@ class Rest:
         """
         self._busy = 0
         if self._listener.armed:
-            return True
+            return self._listener.answers()
         self._looks += 1
         return self._looks > LOOKS_BEFORE_ARMING and self._listener.arm()
 

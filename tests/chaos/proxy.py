@@ -54,15 +54,12 @@ class Proxy:
         """Accept and take everything, and pass nothing on; or pass on what has gathered."""
         self._call(self._silence(silent))
 
-    def reset(self) -> int:
-        """Cut every connection; how many there were."""
-        return self._call(self._reset())
+    def reset(self, said: str = "") -> int:
+        """Cut the connections that have sent a statement that matches; how many they are."""
+        return self._call(self._reset(re.compile(said, re.IGNORECASE)))
 
     def strand(self, said: str = "") -> int:
-        """Leave connections half open for ever: neither side hears of the other again.
-
-        Only those that have sent a statement which matches ``said``. How many they are.
-        """
+        """Leave such connections half open for ever: neither side hears of the other again."""
         return self._call(self._strand(re.compile(said, re.IGNORECASE)))
 
     def cut_reply_to(self, statement: str, times: int = 1) -> None:
@@ -111,17 +108,20 @@ class Proxy:
     async def _silence(self, silent: bool) -> None:
         self.flowing.clear() if silent else self.flowing.set()
 
-    async def _reset(self) -> int:
-        links = [link for link in self._links if not link.stranded]
+    async def _reset(self, said: re.Pattern[str]) -> int:
+        links = self._living(said)
         for link in links:
             link.abort()
         return len(links)
 
     async def _strand(self, said: re.Pattern[str]) -> int:
-        links = [link for link in self._links if link.has_said(said) and not link.stranded]
+        links = self._living(said)
         for link in links:
             link.stranded = True
         return len(links)
+
+    def _living(self, said: re.Pattern[str]) -> list[Link]:
+        return [link for link in self._links if link.has_said(said) and not link.stranded]
 
     async def _close(self) -> None:
         self._server.close()

@@ -8,7 +8,7 @@ import pytest
 
 from steady_queue import embedded
 from tests.processes.conftest import Node, Watch
-from tests.processes.test_outage import Server
+from tests.processes.server import Server
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -32,8 +32,15 @@ class Standby:
             pytest.skip(f"the wheel of the embedded PostgreSQL {VERSION} has no pg_basebackup")
         with embedded._passage_for_the_server(self.data, program):
             subprocess.run(
-                [program, "-D", self.data, "-h", source.host, "-p", str(source.port)]
-                + ["-U", "postgres", "-R", "-X", "stream", "-c", "fast"],
+                [
+                    program,
+                    f"--pgdata={self.data}",
+                    f"--host={source.host}",
+                    f"--port={source.port}",
+                    "--username=postgres",
+                    "--write-recovery-conf",
+                    "--checkpoint=fast",
+                ],
                 check=True,
                 cwd="/",
                 **owner,

@@ -1,67 +1,14 @@
 """The database goes away and comes back: nothing is lost, nothing runs twice, nobody dies."""
 
 import os
-import signal
-import subprocess
-import sys
 
-import psycopg
 import pytest
 
 from steady_queue import embedded
-from tests.processes.conftest import ROOT, Node, Watch, say_changes
+from tests.processes.conftest import Node
+from tests.processes.server import Server
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
-
-
-class Server:
-    """A PostgreSQL of the test's own, with the queue in it."""
-
-    def __init__(self, path):
-        self.path = path
-        self.entry = embedded.database(path, version=int(os.environ.get("TEST_POSTGRES", "18")))
-        self.env = {
-            "DATABASE_URL": f"host={self.entry['HOST']} port={self.entry['PORT']} "
-            f"user={self.entry['USER']} dbname={self.entry['NAME']}",
-            "TEST_DATABASE_NAME": self.entry["NAME"],
-            "DJANGO_SETTINGS_MODULE": "tests.settings",
-        }
-        self.manage("migrate", "--run-syncdb", "-v0")
-        with self.connect() as connection:
-            say_changes(connection)
-
-    def manage(self, *arguments):
-        subprocess.run(
-            [sys.executable, "-m", "django", *arguments],
-            cwd=ROOT,
-            env={**os.environ, **self.env},
-            check=True,
-        )
-
-    def connect(self):
-        return psycopg.connect(self.env["DATABASE_URL"], autocommit=True)
-
-    def watch(self):
-        connection = self.connect()
-        connection.execute("listen changed")
-        return Watch(connection)
-
-    def enqueue(self, task, *args):
-        with self.connect() as connection:
-            connection.execute(
-                "select steady_queue_enqueue(%s, args => %s)",
-                (f"tests.app.tasks.{task}", psycopg.types.json.Json(list(args))),
-            )
-
-    def crash(self):
-        """Immediate shutdown: as a power cut, for PostgreSQL."""
-        pid = embedded.status(self.path).pid
-        os.kill(pid, signal.SIGQUIT)
-        while embedded.status(self.path).running:
-            pass
-
-    def start(self):
-        embedded.start(self.path, version=int(os.environ.get("TEST_POSTGRES", "18")))
 
 
 @pytest.fixture(scope="module")

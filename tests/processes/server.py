@@ -1,0 +1,77 @@
+"""A PostgreSQL of a test's own, that can be crashed and reached through a faulty network."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import psycopg
+
+from steady_queue import embedded
+from tests.processes.conftest import ROOT, WATCHED, Watch, say_changes
+
+
+class Server:
+    """The queue is in it, and says its changes."""
+
+    def __init__(self, path):
+        self.path = path
+        self.entry = embedded.database(path, version=int(os.environ.get("TEST_POSTGRES", "18")))
+        self.env = {
+            "DATABASE_URL": self.url(self.entry["HOST"], self.entry["PORT"], self.entry["USER"]),
+            "TEST_DATABASE_NAME": self.entry["NAME"],
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+        }
+        self.manage("migrate", "--run-syncdb", "-v0")
+        with self.connect() as connection:
+            say_changes(connection)
+
+    def url(self, host, port, user, **options):
+        more = {"dbname": self.entry["NAME"], **options}
+        named = " ".join(f"{name}={value}" for name, value in more.items())
+        return f"host={host} port={port} user={user} {named}"
+
+    def through(self, proxy, user="postgres"):
+        """The environment of a node that reaches the server by a proxy, and gives up soon."""
+        options = {"sslmode": "disable", "tcp_user_timeout": 1000}
+        return {**self.env, "DATABASE_URL": self.url("127.0.0.1", proxy.port, user, **options)}
+
+    def manage(self, *arguments):
+        subprocess.run(
+            [sys.executable, "-m", "django", *arguments],
+            cwd=ROOT,
+            env={**os.environ, **self.env},
+            check=True,
+        )
+
+    def connect(self):
+        return psycopg.connect(self.env["DATABASE_URL"], autocommit=True)
+
+    def watch(self):
+        connection = self.connect()
+        connection.execute("listen changed")
+        return Watch(connection)
+
+    def enqueue(self, task, *args):
+        with self.connect() as connection:
+            connection.execute(
+                "select steady_queue_enqueue(%s, args => %s)",
+                (f"tests.app.tasks.{task}", psycopg.types.json.Json(list(args))),
+            )
+
+    def empty(self):
+        """Forget every job, for the next test."""
+        tables = ["jobs", "errors", "recurring_tasks", "recurring_executions", *WATCHED]
+        names = ", ".join(f"steady_queue_{table}" for table in tables)
+        with self.connect() as connection:
+            connection.execute(f"truncate heard, {names}")
+
+    def crash(self):
+        """Immediate shutdown: as a power cut, for PostgreSQL."""
+        pid = embedded.status(self.path).pid
+        os.kill(pid, signal.SIGQUIT)
+        while embedded.status(self.path).running:
+            pass
+
+    def start(self):
+        embedded.start(self.path, version=int(os.environ.get("TEST_POSTGRES", "18")))
