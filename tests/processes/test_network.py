@@ -64,7 +64,7 @@ def test_a_lost_reply_to_a_workers_commit_loses_nothing_and_repeats_nothing(serv
     spoken = []
     # With one job at a time, replies to a claim and to a finish with a claim are lost in turn.
     for number in range(12):
-        proxy.cut_reply_to(["claim_jobs", "finish_jobs"][number % 2])
+        proxy.cut_reply_to(["queue_claim_jobs", "finish_and_claim_jobs"][number % 2])
         server.enqueue("speak", str(number))
         spoken.append(str(number))
         cuts = number + 1
