@@ -81,7 +81,8 @@ class TestClaims:
     @pytest.mark.parametrize("known", [True, False])
     def test_two_claims_of_one_key_admit_one(self, queue, worker, one, two, known):
         jobs = limited(queue, 2) if known else queue.enqueue_limited("new", count=2)
-        assert [list(one.claim(worker)), list(two.claim(worker))] == [jobs[:1], []]
+        # The second is free to take, but somebody is deciding about its key.
+        assert [list(one.claim(worker, count=1)), list(two.claim(worker))] == [jobs[:1], []]
         one.commit()
         two.commit()
         assert two.claim(worker) == {}
@@ -131,25 +132,27 @@ class TestFinish:
         two.commit()
         assert queue.states(job, free) == ["running", "successful"]
 
-    def test_the_last_of_five_holders_of_a_limit_lowered_to_two(self, queue, worker, one, two):
+    def test_a_limit_lowered_from_five_to_two_drains(self, queue, worker, one, two):
         limited(queue, 5, to=5)
         holders = list(queue.claim(worker).items())
-        late = limited(queue, 3, to=2)
+        [old], late = limited(queue, to=5), limited(queue, 3, to=2)
         assert queue.claim(worker) == {}
-        for first, second in ((0, 1), (2, 3)):
-            assert one.finish_limited(dict([holders[first]]), "k") == {}
-            assert two.finish_limited(dict([holders[second]]), "k") == {holders[second][0]: "busy"}
-            one.commit()
-            assert two.finish_limited(dict([holders[second]]), "k") == {}
-            two.commit()
-        # One of the five is left, and one of two slots with it.
-        assert queue.states(*late) == ["ready", "blocked", "blocked"]
-        running = one.claim(worker)
-        assert list(running) == late[:1]
+        assert one.finish_limited(dict(holders[:2]), "k") == {}
+        assert two.finish_limited(dict(holders[2:4]), "k") == {
+            job: "busy" for job, _ in holders[2:4]
+        }
         one.commit()
-        assert two.finish_limited({**dict(holders[4:]), **running}, "k") == {}
+        # Of the three free slots of five only one is free of two.
+        assert queue.states(old, *late) == ["ready", "blocked", "blocked", "blocked"]
+        assert two.finish_limited(dict(holders[2:4]), "k") == {}
         two.commit()
-        assert queue.states(*late) == ["successful", "ready", "ready"]
+        assert queue.states(old, *late) == ["ready", "blocked", "blocked", "blocked"]
+        assert one.finish_limited(dict(holders[4:]), "k") == {}
+        one.commit()
+        assert queue.states(old, *late) == ["ready", "ready", "blocked", "blocked"]
+        assert two.finish_limited(two.claim(worker), "k") == {}
+        two.commit()
+        assert queue.states(old, *late) == ["successful", "successful", "ready", "ready"]
 
 
 class TestRecover:
@@ -173,9 +176,12 @@ class TestRecover:
         assert two.finish_limited(running, "k") == {job: "busy"}
         two.commit()
         one.commit()
+        [lost_starts] = queue.run("select lost_starts from steady_queue_ready")
+        assert lost_starts == (1,)
+        assert list(queue.claim(queue.process())) == [job]
         assert two.finish_limited(running, "k") == {job: "stale"}
         two.commit()
-        assert queue.run("select job, lost_starts from steady_queue_ready") == [(job, 1)]
+        assert queue.state(job) == "running"
 
     @pytest.mark.parametrize("key", ["k", None])
     def test_claiming_against_recovering_takes_what_was_put_back(
@@ -192,6 +198,21 @@ class TestRecover:
         assert list(claimed) == [job]
         assert claimed[job] > stale
         two.commit()
+
+    def test_recovering_against_blocking_leaves_nobody_behind(self, queue, worker, one, two):
+        holder, waiter = limited(queue, 2)
+        queue.claim(worker, count=1)
+        another = queue.process()
+        # The claim parks the waiter: somebody is deciding about the key.
+        assert one.claim(another) == {}
+        assert two.recover(worker, []) is None
+        two.commit()
+        one.commit()
+        assert queue.states(holder, waiter) == ["running", "blocked"]
+        assert two.recover(worker, []) == 1
+        two.commit()
+        assert queue.states(holder, waiter) == ["ready", "ready"]
+        assert list(queue.claim(another)) == [waiter]
 
     def test_what_a_process_claims_while_it_is_removed_is_put_back_by_a_sweep(
         self, queue, worker, one, two
