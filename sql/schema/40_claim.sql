@@ -101,6 +101,7 @@ begin
       from steady_queue_blocked b
       join steady_queue_jobs j on j.id = b.job
       where b.limit_key = h.limit_key
+        and not exists (select from steady_queue_pauses p where p.queue = j.queue)
       order by b.priority desc, b.job
       limit 1) - h.held as slots
     from steady_queue_slots_held(p_keys) h

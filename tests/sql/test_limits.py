@@ -67,6 +67,17 @@ def test_slots_of_paused_queues_go_to_others(queue, worker, sql):
     assert list(queue.claim(worker)) == [other]
 
 
+def test_a_lower_limit_in_a_paused_queue_holds_nobody_else_back(queue, worker, sql):
+    queue.enqueue_limited("k", to=3, count=3)
+    running = list(queue.claim(worker).items())
+    [paused] = queue.enqueue_limited("k", to=1, queue="mail")
+    [waiter] = queue.enqueue_limited("k", to=3)
+    queue.claim(worker)
+    sql("select steady_queue_pause_queue('mail')")
+    queue.finish_limited(dict(running[:2]), "k")
+    assert queue.states(paused, waiter) == ["blocked", "ready"]
+
+
 @pytest.fixture
 def holding(queue, worker):
     """A ready job of the queue mail that was handed a slot, and one of another that waits for it."""
