@@ -132,10 +132,15 @@ begin
   )
   insert into steady_queue_ready
     (lane, position, job, attempt, lost_starts, suspect, limit_key, holds_until)
-  select steady_queue_lane_of(j.queue, j.priority, true), nextval('steady_queue_positions'), u.job,
-    u.attempt, u.lost_starts, u.suspect, u.limit_key, clock_timestamp() + j.limit_for
-  from (select * from unblocked order by priority desc, job) u
-  join steady_queue_jobs j on j.id = u.job;
+  select u.lane, nextval('steady_queue_positions'), u.job, u.attempt, u.lost_starts, u.suspect,
+    u.limit_key, clock_timestamp() + u.limit_for
+  from (
+    -- Ordered after the join: positions are given in this order.
+    select steady_queue_lane_of(j.queue, j.priority, true) as lane, u.*, j.limit_for
+    from unblocked u
+    join steady_queue_jobs j on j.id = u.job
+    order by u.priority desc, u.job
+  ) u;
 end
 $$;
 comment on function steady_queue_hand_over is 'Moves blocked jobs into the free slots of their limit keys.';

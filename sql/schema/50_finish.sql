@@ -210,11 +210,15 @@ begin
   ), ready as (
     insert into steady_queue_ready
       (lane, position, job, attempt, lost_starts, suspect, limit_key, holds_until)
-    select steady_queue_lane_of(j.queue, j.priority, r.holds_until is not null),
-      nextval('steady_queue_positions'), r.job, r.attempt, r.lost_starts, r.suspect, r.limit_key,
-      r.holds_until
-    from (select * from released order by job) r
-    join steady_queue_jobs j on j.id = r.job
+    select r.lane, nextval('steady_queue_positions'), r.job, r.attempt, r.lost_starts, r.suspect,
+      r.limit_key, r.holds_until
+    from (
+      -- Ordered after the join: positions are given in this order.
+      select steady_queue_lane_of(j.queue, j.priority, r.holds_until is not null) as lane, r.*
+      from released r
+      join steady_queue_jobs j on j.id = r.job
+      order by r.job
+    ) r
   )
   select array_agg(r.job) into v_released from released r;
   return query select g.job from unnest(p_jobs) as g(job) where g.job <> all (coalesce(v_released, '{}'));

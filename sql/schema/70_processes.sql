@@ -59,7 +59,8 @@ comment on function steady_queue_heartbeat is 'Keeps processes alive; returns th
 -- with a lost start, and failed when it has p_max_lost_starts of them; when several were, each is
 -- a suspect, put back without charge, and runs alone the next time. Jobs that were not started are
 -- put back as they were. Returns how many jobs it put back or failed. Never waits: jobs that
--- somebody has locked, or whose limit, stay, and the process with them, and it returns null: call again.
+-- somebody has locked, or whose limit, stay, and the process with them, and it returns null: call
+-- again. The same when somebody has locked the process.
 create function steady_queue_recover_jobs(
   p_process bigint,
   p_started bigint[],
@@ -111,11 +112,16 @@ begin
     where l.charged
   ), ready as (
     insert into steady_queue_ready (lane, position, job, attempt, lost_starts, suspect, limit_key)
-    select steady_queue_lane_of(j.queue, j.priority, false), nextval('steady_queue_positions'), l.job,
+    select l.lane, nextval('steady_queue_positions'), l.job,
       l.attempt, l.lost_starts + l.charged::integer, l.suspect or l.started, l.limit_key
-    from (select * from lost order by job) l
-    join steady_queue_jobs j on j.id = l.job
-    where not exists (select from failed f where f.job = l.job)
+    from (
+      -- Ordered after the join: positions are given in this order.
+      select steady_queue_lane_of(j.queue, j.priority, false) as lane, l.*
+      from lost l
+      join steady_queue_jobs j on j.id = l.job
+      where not exists (select from failed f where f.job = l.job)
+      order by l.job
+    ) l
   )
   select count(*) into v_recovered from lost;
 
@@ -125,7 +131,12 @@ begin
   if exists (select from steady_queue_running r where r.process = p_process) then
     return null;
   end if;
-  delete from steady_queue_processes p where p.id = p_process;
+  delete from steady_queue_processes p
+  where p.id in (
+    select p.id from steady_queue_processes p where p.id = p_process for update skip locked);
+  if not found and exists (select from steady_queue_processes p where p.id = p_process) then
+    return null;
+  end if;
   return v_recovered;
 end
 $$;
@@ -158,20 +169,24 @@ begin
     order by p.id
     for update skip locked
   loop
-    perform steady_queue_recover_jobs(
+    if steady_queue_recover_jobs(
       v_process, null, 'steady_queue.processes.ProcessPrunedError',
       format('process %s was silent for more than %s', v_process, p_alive_threshold),
-      p_max_lost_starts);
-    return next v_process;
+      p_max_lost_starts) is not null
+    then
+      return next v_process;
+    end if;
   end loop;
   for v_process in
     select distinct r.process from steady_queue_running r
     where not exists (select from steady_queue_processes p where p.id = r.process)
   loop
-    perform steady_queue_recover_jobs(
+    if steady_queue_recover_jobs(
       v_process, null, 'steady_queue.processes.ProcessMissingError',
-      format('process %s is not registered', v_process), p_max_lost_starts);
-    return next v_process;
+      format('process %s is not registered', v_process), p_max_lost_starts) is not null
+    then
+      return next v_process;
+    end if;
   end loop;
 end
 $$;

@@ -53,9 +53,14 @@ begin
     returning o.job
   ), ready as (
     insert into steady_queue_ready (lane, position, job, limit_key)
-    select steady_queue_lane_of(j.queue, j.priority, false), nextval('steady_queue_positions'), r.job, j.limit_key
-    from (select * from retried order by job) r
-    join steady_queue_jobs j on j.id = r.job
+    select r.lane, nextval('steady_queue_positions'), r.job, r.limit_key
+    from (
+      -- Ordered after the join: positions are given in this order.
+      select steady_queue_lane_of(j.queue, j.priority, false) as lane, r.job, j.limit_key
+      from retried r
+      join steady_queue_jobs j on j.id = r.job
+      order by r.job
+    ) r
   )
   select count(*) into v_count from retried;
   return v_count;

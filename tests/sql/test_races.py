@@ -228,6 +228,27 @@ class TestRecover:
         two.commit()
         assert queue.states(first, second) == ["ready", "ready"]
 
+    def test_a_process_that_another_is_removing_is_not_waited_for(self, queue, worker, one, two):
+        assert one.recover(worker, []) == 0
+        assert two.recover(worker, []) is None
+        two.commit()
+        one.commit()
+        assert two.recover(worker, []) == 0
+        two.commit()
+
+    def test_a_sweep_names_a_process_once_it_is_removed(self, queue, worker, one, two):
+        queue.run("update steady_queue_processes set heartbeat_at = '2000-01-01'")
+        job = queue.enqueue()
+        queue.claim(worker)
+        one.run("select from steady_queue_running for update")
+        sweeper = steady(queue)
+        assert sweep(two, sweeper) == []
+        two.commit()
+        one.commit()
+        assert sweep(two, sweeper) == [worker]
+        two.commit()
+        assert queue.state(job) == "ready"
+
     def test_releasing_against_recovering_puts_the_job_back_once(self, queue, worker, one, two):
         job = queue.enqueue()
         running = queue.claim(worker)
@@ -285,8 +306,7 @@ class TestSweeps:
 
     def test_two_sweeps_charge_the_job_of_no_process_once(self, queue, worker, one, two):
         queue.run("delete from steady_queue_processes where id = %s", worker)
-        assert sweep(one, self.sweepers[0]) == [worker]
-        sweep(two, self.sweepers[1])
+        assert [sweep(one, self.sweepers[0]), sweep(two, self.sweepers[1])] == [[worker], []]
         two.commit()
         one.commit()
         assert sweep(two, self.sweepers[1]) == []
