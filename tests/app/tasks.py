@@ -69,6 +69,34 @@ def only_one(word="only"):
     say(word)
 
 
+GATE = 20_260_101
+"""Key of the advisory lock that a test holds for as long as the gate is to be closed."""
+
+
+def pass_gate(word):
+    say(f"{word} begins")
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_lock(%s), pg_advisory_unlock(%s)", [GATE, GATE])
+    say(f"{word} ends")
+
+
+@task()
+def gated(word):
+    pass_gate(word)
+
+
+@limits_concurrency(key="gated", to=2)
+@task()
+def limited_gated(word):
+    pass_gate(word)
+
+
+@limits_concurrency(key="only gated", on_conflict="discard")
+@task()
+def only_one_gated(word):
+    pass_gate(word)
+
+
 class Rude(BaseException):
     pass
 

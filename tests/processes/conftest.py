@@ -13,6 +13,7 @@ from typing import Any, Self
 import pytest
 from django.db import connections
 
+from tests.app.tasks import GATE
 from tests.conftest import PATIENCE, connect
 
 ROOT = Path(__file__).parents[2]
@@ -97,6 +98,13 @@ class Watch:
             ),
             "an idle worker",
         )
+
+    def close_gate(self) -> None:
+        """Tasks that pass the gate wait at it until it is opened, or this connection closes."""
+        self.rows("select pg_advisory_lock(%s)", GATE)
+
+    def open_gate(self) -> None:
+        self.rows("select pg_advisory_unlock(%s)", GATE)
 
     def processes(self, kind: str) -> list[int]:
         return [

@@ -86,21 +86,6 @@ def test_every_one_of_many_tasks_is_performed_once(node, watch):
     assert sorted(map(int, watch.heard())) == list(range(600))
 
 
-def test_a_limit_holds_across_threads_and_processes_and_is_reached(node, watch):
-    node(workers=[{"processes": 2, "threads": 8}])
-    default_task_backend.enqueue_all(
-        [(limited, [f"key{number % 3}", 0.1], {}) for number in range(24)]
-    )
-    watch.until_states(successful=24)
-    most = dict.fromkeys(["key0", "key1", "key2"], 0)
-    running = dict.fromkeys(most, 0)
-    for word in watch.heard():
-        key, verb = word.split()
-        running[key] += 1 if verb == "begins" else -1
-        most[key] = max(most[key], running[key])
-    assert most == dict.fromkeys(most, 2)
-
-
 def test_a_worker_goes_on_after_its_listening_connection_was_cut(node, watch):
     node()
     watch.until_idle()
