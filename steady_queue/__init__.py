@@ -32,6 +32,9 @@ clear_failed_jobs_after: timedelta | None = timedelta(days=30)
 default_concurrency_control_period: timedelta = timedelta(minutes=3)
 """How long a slot of ``@limits_concurrency`` is guaranteed unless the decorator says otherwise."""
 
+default_task_timeout: timedelta | None = None
+"""How long a task may run unless it says so itself; None: for as long as it likes."""
+
 max_lost_starts: int = 3
 """How many times a job may take its process down with it before it is failed."""
 

@@ -23,6 +23,7 @@ from steady_queue.processes import OutcomeRefusedError
 from steady_queue.queries import ClaimedJob, Outcome
 from steady_queue.retries import verdict
 from steady_queue.task import UnknownTaskClassError, as_enqueued, find_task
+from steady_queue.timeouts import Deadline, Timeouts, timeout_of
 
 logger = logging.getLogger("steady_queue")
 
@@ -34,10 +35,11 @@ IDLE = 5.0
 
 
 class Performer:
-    """Performs jobs in the calling thread; one for each thread."""
+    """Performs jobs in the calling thread; one for each thread. ``timeouts`` are all threads'."""
 
-    def __init__(self, worker_id: str) -> None:
+    def __init__(self, worker_id: str, timeouts: Timeouts | None = None) -> None:
         self._worker_id = worker_id
+        self._timeouts = timeouts
         # Copied for each job: what a task sets (language, time zone, its own) ends with it.
         self._context: Context = copy_context()
         self._context.run(lambda: [task_backends[alias] for alias in task_backends])
@@ -64,7 +66,7 @@ class Performer:
             result = self._result(job, started_at)
             _send(task_started, result)
             reach("perform.before")
-            value = _call(result)
+            value = self._call(job, result)
             _set(result, _return_value=value, status=TaskResultStatus.SUCCESSFUL)
             error = None
         except BaseException as exception:
@@ -82,6 +84,12 @@ class Performer:
             return json.dumps(error)
         self._finish(result, started_at, started)
         return None
+
+    def _call(self, job: ClaimedJob, result: SteadyQueueResult) -> Any:
+        timeout = timeout_of(result.task)  # type: ignore[arg-type]
+        if not timeout or not self._timeouts:
+            return _call(result)
+        return self._timeouts.call(job, result, timeout, lambda: _call(result))
 
     def _finish(self, result: SteadyQueueResult, started_at: datetime, started: float) -> None:
         elapsed = timedelta(seconds=time.monotonic() - started)
@@ -121,6 +129,16 @@ def unrecordable(outcome: Outcome, reason: Exception) -> Outcome:
     """A failure in the place of an outcome that PostgreSQL would not record."""
     error = _describe(OutcomeRefusedError(str(reason).strip()))
     return outcome._replace(error=json.dumps(error))
+
+
+def timed_out(deadline: Deadline) -> Outcome:
+    """The outcome of a task that did not stop when it was told to."""
+    job, result, timeout = deadline.job, deadline.result, deadline.error()
+    error = _describe(timeout) | _verdict(result.task, timeout, job.attempt + 1)
+    error["traceback"] = _storable(deadline.where() + error["traceback"])
+    waited = (result.started_at - job.claimed_at).total_seconds()
+    ran = time.monotonic() - deadline.began_at
+    return Outcome(job.id, job.claim, waited, ran, json.dumps(error), job.limit_key)
 
 
 def _send(signal: Signal, result: SteadyQueueResult) -> None:

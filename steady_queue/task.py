@@ -25,7 +25,7 @@ class UnknownTaskClassError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SteadyQueueTask(Task):  # type: ignore[type-arg]
-    """A task of this backend: Django's, with a concurrency limit, retries and relative times."""
+    """A task of this backend: Django's, with a limit, retries, a timeout and relative times."""
 
     concurrency_key: str | Callable[..., str] | None = None
     concurrency_limit: int | None = None
@@ -36,12 +36,15 @@ class SteadyQueueTask(Task):  # type: ignore[type-arg]
     policies: tuple[Any, ...] = ()
     max_attempts: int | None = None
     backoff: timedelta | Callable[[int], timedelta] | None = None
+    timeout: timedelta | None = None
 
     def __post_init__(self) -> None:
         # Not super(): a dataclass with slots is a new class, and Django 6.0's is called by name.
         Task.__post_init__(self)
         if self.max_attempts is not None and not self.max_attempts >= 1:
             raise InvalidTask(f"expected max_attempts of at least 1, got {self.max_attempts!r}")
+        if self.timeout is not None and not is_timeout(self.timeout):
+            raise InvalidTask(f"expected timeout to be a positive timedelta, got {self.timeout!r}")
         known_lanes.add((self.queue_name, int(self.priority)))
 
     def using(
@@ -92,6 +95,10 @@ def is_own_task(decorator: str, task: Any) -> bool:
     if not isinstance(task, Task):
         raise TypeError(f"{decorator} needs a task, got {task!r}; put it above @task()")
     return isinstance(task, SteadyQueueTask)
+
+
+def is_timeout(value: Any) -> bool:
+    return isinstance(value, timedelta) and value > timedelta(0)
 
 
 def is_storable(text: str) -> bool:

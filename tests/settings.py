@@ -67,6 +67,7 @@ for setting, seconds in (
     ("process_heartbeat_interval", os.environ.get("TEST_HEARTBEAT")),
     ("process_alive_threshold", os.environ.get("TEST_THRESHOLD")),
     ("shutdown_timeout", os.environ.get("TEST_SHUTDOWN_TIMEOUT")),
+    ("default_task_timeout", os.environ.get("TEST_TASK_TIMEOUT")),
 ):
     if seconds:
         setattr(steady_queue, setting, timedelta(seconds=float(seconds)))

@@ -15,6 +15,7 @@ from steady_queue.performer import Performer
 from steady_queue.processes.loop import EX_SOFTWARE, exit_now
 from steady_queue.processes.started import StartedJobs
 from steady_queue.queries import ClaimedJob, Outcome
+from steady_queue.timeouts import Timeouts
 
 logger = logging.getLogger("steady_queue")
 
@@ -42,6 +43,7 @@ class Crew:
         self._worker_id = worker_id
         self._started = started
         self._notice = notice
+        self.timeouts = Timeouts(notice)
         self._waiting: SimpleQueue[tuple[ClaimedJob, float]] = SimpleQueue()
         self._outcomes: deque[Outcome] = deque()
         self._suspects: deque[tuple[ClaimedJob, float]] = deque()
@@ -158,7 +160,7 @@ class Crew:
             exit_now(EX_SOFTWARE)
 
     def _work(self, slot: int) -> None:
-        performer = Performer(self._worker_id)
+        performer = Performer(self._worker_id, self.timeouts)
         while True:
             job, received_at = self._waiting.get()
             self._last_start = time.monotonic()

@@ -12,7 +12,7 @@ from steady_queue import queries
 from steady_queue.configuration import Worker as WorkerOptions
 from steady_queue.crash_points import reach
 from steady_queue.listener import LAST_LOOK_AGAIN, Listener, Rest
-from steady_queue.performer import unrecordable
+from steady_queue.performer import timed_out, unrecordable
 from steady_queue.processes.crew import STALLED, Crew
 from steady_queue.processes.loop import EX_TEMPFAIL, Loop
 from steady_queue.processes.started import StartedJobs
@@ -56,6 +56,13 @@ class Worker(Loop):
         self._disown_at: list[float] = []
 
     def step(self) -> float:
+        self.crew.timeouts.enforce()
+        if self._is_stuck():
+            self.stop()
+            return 0.0
+        return min(self._look(), self.crew.timeouts.left())
+
+    def _look(self) -> float:
         woken, finished = self.listener.drain(), self.crew.finished()
         if not (woken or finished) and (early := self._look_at - time.monotonic()) > 0:
             return early
@@ -107,7 +114,11 @@ class Worker(Loop):
         deadline = time.monotonic() + steady_queue.shutdown_timeout.total_seconds()
         self._release(self.crew.give_back())
         while self._hand_in_last() and (patience := deadline - time.monotonic()) > 0:
-            self.wait(min(patience, self._last_try_in))
+            self.crew.timeouts.enforce()
+            if self.crew.held == len(self.crew.timeouts.stuck()):
+                break
+            self.wait(min(patience, self._last_try_in, self.crew.timeouts.left()))
+        self._hand_in_stuck()
         if not self.crew.held:
             return 0
         self.started.clear()
@@ -166,6 +177,23 @@ class Worker(Loop):
         except psycopg.Error as error:
             self._last_try_in = self.back_off(error)
         return self.crew.held > 0
+
+    def _is_stuck(self) -> bool:
+        """Whether a task did not stop when told to: a thread cannot be ended, a process can."""
+        for deadline in (stuck := self.crew.timeouts.stuck()):
+            logger.error(
+                "stuck: job=%s process=%s timeout=%s; a new process takes its place",
+                deadline.job.id,
+                self.name,
+                deadline.timeout,
+            )
+        return bool(stuck)
+
+    def _hand_in_stuck(self) -> None:
+        """Last of all: the process ends with it, and the tasks that are still running in it."""
+        if stuck := self.crew.timeouts.stuck():
+            self.crew.keep([timed_out(deadline) for deadline in stuck])
+            self._hand_in_last()
 
     def _release(self, jobs: list[ClaimedJob]) -> None:
         if not jobs:

@@ -14,6 +14,7 @@ from django.tasks import task
 
 from steady_queue.concurrency import limits_concurrency
 from steady_queue.retries import Retry, discard_on, retry_on
+from steady_queue.timeouts import TaskTimeout, times_out
 
 
 def say(word: object) -> None:
@@ -243,3 +244,68 @@ def leave_a_thread(word):
     """One that the interpreter would wait for at its end."""
     threading.Thread(target=threading.Event().wait, daemon=False).start()
     say(word)
+
+
+def turn():
+    while True:
+        pass
+
+
+def swallow():
+    while True:
+        try:
+            turn()
+        except TaskTimeout:
+            say("swallowed")
+
+
+def query(seconds):
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_sleep(%s)", [seconds])
+
+
+ENDLESS = {
+    "loop": turn,
+    "query": lambda: query(3600),
+    "sleep": lambda: time.sleep(3600),
+    "swallow": swallow,
+    "nothing": lambda: None,
+}
+
+
+@times_out(after=timedelta(seconds=0.5))
+@task()
+def endless(kind):
+    say(f"{kind} begins")
+    ENDLESS[kind]()
+
+
+@limits_concurrency(key="endless")
+@times_out(after=timedelta(seconds=0.5))
+@task()
+def limited_endless(kind):
+    say(f"{kind} begins")
+    ENDLESS[kind]()
+
+
+@task()
+def loop_forever():
+    turn()
+
+
+@retry_on(TaskTimeout, attempts=3, wait=timedelta(0))
+@times_out(after=timedelta(seconds=0.5))
+@task(takes_context=True)
+def endless_twice(context):
+    say(f"attempt {context.attempt}")
+    if context.attempt < 3:
+        turn()
+
+
+@times_out(after=timedelta(milliseconds=20))
+@task()
+def just_in_time(seconds):
+    """Ends about when its timeout comes."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass

@@ -85,19 +85,17 @@ class Watch:
     def until_states(self, **states: int) -> None:
         self.until(lambda: self.states() == states, f"states {states}")
 
+    def idle(self) -> int:
+        """How many processes wait to be notified."""
+        return self.value(
+            "select count(distinct pid) from pg_locks where locktype = 'advisory' "
+            "and granted and mode = 'ShareLock' and database = (select oid from pg_database "
+            "where datname = current_database())"
+        )
+
     def until_idle(self, workers: int = 1) -> None:
         """Until so many processes wait to be notified."""
-        self.until(
-            lambda: (
-                self.value(
-                    "select count(distinct pid) from pg_locks where locktype = 'advisory' "
-                    "and granted and mode = 'ShareLock' and database = (select oid from pg_database "
-                    "where datname = current_database())"
-                )
-                >= workers
-            ),
-            "an idle worker",
-        )
+        self.until(lambda: self.idle() >= workers, "an idle worker")
 
     def close_gate(self) -> None:
         """Tasks that pass the gate wait at it until it is opened, or this connection closes."""

@@ -1,0 +1,96 @@
+"""A minute of one-second schedules on two nodes whose schedulers are killed all the time."""
+
+import os
+import signal
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+
+from steady_queue import recurring_task
+from tests.app.tasks import noop
+
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
+EVERY_SECOND = "* * * * * * *"
+SECOND = timedelta(seconds=1)
+RUNS = 42
+"""Runs beside which schedulers are killed one by one; both die together after that."""
+BETWEEN_DEATHS = 7
+"""Runs, of a second each, between two deaths: each node's scheduler lives twice as long, which is
+more than STEADY_AFTER, so that its death is its first and is answered at once."""
+
+
+def runs(watch, key):
+    """When each run was due, and when it was enqueued."""
+    return watch.rows(
+        "select run_at, enqueued_at from steady_queue_recurring_executions "
+        "where key = %s and job is not null order by run_at",
+        key,
+    )
+
+
+def until_runs(watch, more):
+    """One after the other: the patience of ``until`` is for one event."""
+    count = len(runs(watch, "every"))
+    for wanted in range(count + 1, count + more + 1):
+        watch.until(lambda wanted=wanted: len(runs(watch, "every")) >= wanted, f"run {wanted}")
+
+
+def kill_schedulers(watch, *nodes):
+    """Kill them and wait until they are replaced and rest; when they were killed and were back."""
+    killed_at = watch.value("select clock_timestamp()")
+    for node in nodes:
+        [pid] = watch.until(lambda node=node: node.pids("scheduler"), "a scheduler to kill")
+        os.kill(pid, signal.SIGKILL)
+    # A scheduler arms after it has looked. Sessions of the killed ones may linger: only new count.
+    watch.until(
+        lambda: (
+            watch.value(
+                "select count(distinct pid) from pg_locks join pg_stat_activity using (pid) "
+                "where locktype = 'advisory' and mode = 'ShareLock' and granted "
+                "and datname = current_database() and backend_start > %s",
+                killed_at,
+            )
+            >= len(nodes)
+        ),
+        "new schedulers",
+    )
+    return killed_at, watch.value("select clock_timestamp()")
+
+
+def test_schedulers_killed_for_a_minute_enqueue_every_run_once(node, watch):
+    nodes = [node(), node()]
+    watch.until_idle(6)
+    recurring_task.schedule(noop, EVERY_SECOND, "every", missed="all")
+    recurring_task.schedule(noop, EVERY_SECOND, "latest")
+    killed = 0
+    while len(runs(watch, "every")) < RUNS:
+        until_runs(watch, BETWEEN_DEATHS)
+        kill_schedulers(watch, nodes[killed % 2])
+        killed += 1
+    dead = []
+    for _ in range(2):
+        until_runs(watch, 2 * BETWEEN_DEATHS)
+        dead.append(kill_schedulers(watch, *nodes))
+    until_runs(watch, 3)
+    for key in ("every", "latest"):
+        recurring_task.unschedule(key)
+    assert killed >= 4
+
+    # However late a busy machine looks: where all are asked for, none is missing and none is twice.
+    due = [at for at, _ in runs(watch, "every")]
+    assert {b - a for a, b in pairwise(due)} == {SECOND}
+
+    # Where the latest is enough, a run is passed over only when the one after it was due, too, by
+    # the time somebody looked; and the gap of an outage ends with the second that ends it.
+    latest = runs(watch, "latest")
+    assert all(0 < (b - a) / SECOND == int((b - a) / SECOND) for (a, _), (b, _) in pairwise(latest))
+    assert all(enqueued >= at for at, enqueued in latest)
+    for killed_at, back_at in dead:
+        assert min(at for at, enqueued in latest if enqueued > killed_at) <= back_at + SECOND
+
+    jobs = watch.value("select count(distinct job) from steady_queue_recurring_executions")
+    assert watch.value("select count(*) from steady_queue_recurring_executions") == jobs
+    assert watch.value("select count(*) from steady_queue_jobs") == jobs
+    watch.until_states(successful=jobs)
