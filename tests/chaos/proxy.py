@@ -27,6 +27,7 @@ class Proxy:
         self.accepted = self.refused = self.cuts_made = 0
         self.latency = 0.0
         self.cuts: list[re.Pattern[str]] = []
+        self.arrivals = threading.Semaphore(0)
         self._host, self._port = host, port
         self._links: set[Link] = set()
         self._loop = asyncio.new_event_loop()
@@ -76,6 +77,12 @@ class Proxy:
                 return True
         return False
 
+    def wait_for_arrivals(self, count: int) -> bool:
+        """Until so many connections came since the last call; False when they did not."""
+        while self.arrivals.acquire(blocking=False):
+            pass
+        return all(self.arrivals.acquire(timeout=60) for _ in range(count))
+
     def _call[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
 
@@ -87,6 +94,7 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        self.arrivals.release()
         try:
             upstream = await self._connect()
         except OSError:

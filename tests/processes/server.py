@@ -10,6 +10,17 @@ import psycopg
 from steady_queue import embedded
 from tests.processes.conftest import ROOT, WATCHED, Watch, say_changes
 
+MAKE_ROLE = """
+    create role node login;
+    grant all on all tables in schema public to node;
+    grant all on all sequences in schema public to node;
+"""
+ENQUEUE_LIMITED = """
+    select steady_queue_enqueue_jobs('default', array[%s], array['default'], array[0::smallint],
+      array['{"args": [], "kwargs": {}}'::json], null, array[%s], array[%s],
+      array[interval '3 minutes'], array['block'])
+"""
+
 
 class Server:
     """The queue is in it, and says its changes."""
@@ -36,6 +47,19 @@ class Server:
         options = {"sslmode": "disable", "tcp_user_timeout": 1000}
         return {**self.env, "DATABASE_URL": self.url("127.0.0.1", proxy.port, user, **options)}
 
+    def as_role(self, **settings):
+        """Who nodes are when they are no superuser: a role with these settings."""
+        with self.connect() as connection:
+            if not connection.execute("select from pg_roles where rolname = 'node'").fetchall():
+                connection.execute(MAKE_ROLE)
+            connection.execute("alter role node reset all")
+            for name, value in settings.items():
+                connection.execute(f"alter role node set {name} = '{value}'")
+        return {
+            **self.env,
+            "DATABASE_URL": self.url(self.entry["HOST"], self.entry["PORT"], "node"),
+        }
+
     def manage(self, *arguments):
         subprocess.run(
             [sys.executable, "-m", "django", *arguments],
@@ -58,6 +82,10 @@ class Server:
                 "select steady_queue_enqueue(%s, args => %s)",
                 (f"tests.app.tasks.{task}", psycopg.types.json.Json(list(args))),
             )
+
+    def enqueue_limited(self, task, key, to):
+        with self.connect() as connection:
+            connection.execute(ENQUEUE_LIMITED, (f"tests.app.tasks.{task}", key, to))
 
     def empty(self):
         """Forget every job, for the next test."""

@@ -5,10 +5,26 @@ import os
 import pytest
 
 from steady_queue import embedded
+from tests.chaos.proxy import Proxy
 from tests.processes.conftest import Node
 from tests.processes.server import Server
 
+CUT = """
+    select pg_terminate_backend(pid) from pg_stat_activity
+    where application_name = 'steady_queue' and datname = current_database()
+"""
+
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
+
+CUT = """
+    select pg_terminate_backend(pid) from pg_stat_activity
+    where application_name = 'steady_queue' and datname = current_database()
+"""
+
+
+def ended(watch):
+    return watch.states().get("successful", 0)
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +82,104 @@ def test_a_supervisor_started_while_the_database_is_away_begins_when_it_is_back(
 def test_cutting_every_session_again_and_again_loses_nothing(server, node):
     watch = node.watch
     before = watch.states().get("successful", 0)
-    cut = (
-        "select pg_terminate_backend(pid) from pg_stat_activity "
-        "where application_name = 'steady_queue' and datname = current_database()"
-    )
     for number in range(20):
         server.enqueue("speak", f"cut {number}")
-        watch.rows(cut)
+        watch.rows(CUT)
     watch.until(lambda: watch.states().get("successful", 0) == before + 20, "all of them")
     # A cut between the start of a task and the record of its end costs no second start.
     words = [word for word in watch.heard() if word.startswith("cut ")]
     assert sorted(words) == sorted(f"cut {number}" for number in range(20))
+    assert node.stop() == 0
+
+
+@pytest.fixture
+def proxy(server):
+    with Proxy(server.entry["HOST"], int(server.entry["PORT"])) as one:
+        yield one
+
+
+@pytest.fixture
+def start(server):
+    nodes = []
+
+    def start(env):
+        server.empty()
+        nodes.append(Node(server.watch(), (), {}, env))
+        nodes[-1].watch.until_idle(3)
+        return nodes[-1]
+
+    yield start
+    for one in nodes:
+        one.kill()
+
+
+def test_an_outage_of_many_tries_is_survived(server, proxy, start):
+    node = start(server.through(proxy))
+    pids = node.children()
+    server.crash()
+    assert proxy.wait_for_arrivals(20)
+    server.start()
+    watch = server.watch()
+    server.enqueue("speak", "after many tries")
+    watch.hear("after many tries")
+    assert node.children() == pids
+    assert node.stop() == 0
+
+
+def waiting_for_locks(watch):
+    return watch.value(
+        "select count(*) from pg_stat_activity "
+        "where application_name = 'steady_queue' and wait_event_type = 'Lock'"
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"statement_timeout": "50ms"}])
+def test_a_table_that_somebody_locks_is_waited_for(server, start, settings):
+    node = start(server.as_role(**settings))
+    watch = node.watch
+    pids = node.children()
+    with server.connect() as locker:
+        for number, table in enumerate(["running", "ready", "processes", "jobs"]):
+            server.enqueue("nap", 0.1, f"{number}")
+            watch.hear(f"{number} begins")
+            with locker.transaction():
+                locker.execute(f"lock table steady_queue_{table} in access exclusive mode")
+                watch.until(lambda: waiting_for_locks(watch), "one that waits")
+            watch.until(lambda done=number + 1: ended(watch) == done, "its end")
+    assert watch.heard() == [f"{n} {verb}" for n in range(4) for verb in ("begins", "ends")]
+    assert node.children() == pids
+    assert node.stop() == 0
+
+
+def test_a_server_without_a_free_connection_is_waited_for(server, proxy, start):
+    server.as_role()
+    node = start(server.through(proxy, user="node"))
+    watch = node.watch
+    pids = node.children()
+    with server.connect() as connection:
+        connection.execute("alter role node connection limit 0")
+        try:
+            watch.rows(CUT)
+            server.enqueue("speak", "when there is room")
+            assert proxy.wait_for_arrivals(20)
+            assert watch.heard() == []
+        finally:
+            connection.execute("alter role node connection limit -1")
+    watch.hear("when there is room")
+    assert node.children() == pids
+    assert node.stop() == 0
+
+
+@pytest.mark.parametrize("isolation", ["serializable", "repeatable read"])
+def test_the_default_isolation_is_the_applications_affair(server, start, isolation):
+    node = start(server.as_role(default_transaction_isolation=isolation))
+    watch = node.watch
+    for number in range(30):
+        server.enqueue("noop", number)
+        server.enqueue_limited("noop", f"key {number % 3}", 2)
+    watch.until(lambda: ended(watch) == 60, "all of them")
+    watch.rows("select steady_queue_schedule_task('tick', 'tests.app.tasks.noop', '* * * * * * *')")
+    watch.until(lambda: ended(watch) >= 62, "two runs of a schedule")
+    watch.rows("select steady_queue_unschedule_task('tick')")
+    assert watch.value("select count(*) from steady_queue_errors") == 0
     assert node.stop() == 0
