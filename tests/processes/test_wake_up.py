@@ -6,7 +6,7 @@ import pytest
 from django.db import connection, transaction
 from django.tasks import default_task_backend
 
-from tests.app.tasks import nap, noop, speak
+from tests.app.tasks import limited, nap, noop, speak
 
 pytestmark = pytest.mark.processes
 
