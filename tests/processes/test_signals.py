@@ -10,7 +10,7 @@ from tests.app.tasks import nap, speak
 from tests.conftest import connect
 from tests.processes.conftest import ROOT, alive
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 SHORT = {"TEST_HEARTBEAT": "0.2", "TEST_THRESHOLD": "2"}
 DIE_AT_IMPORT = """

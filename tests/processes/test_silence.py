@@ -8,7 +8,7 @@ import pytest
 from tests.app.tasks import gated, speak
 from tests.processes.conftest import alive
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 THRESHOLD = 3
 SWEEPING = {"TEST_HEARTBEAT": "0.3", "TEST_THRESHOLD": str(THRESHOLD)}

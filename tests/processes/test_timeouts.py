@@ -5,7 +5,7 @@ from django.tasks import default_task_backend
 
 from tests.app.tasks import endless, endless_twice, gated, just_in_time, limited_endless, nap, speak
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 FAILED = "select exception_class, message from steady_queue_failed_jobs"
 TIMED_OUT = ("steady_queue.timeouts.TaskTimeout", "the task ran for more than 0:00:00.500000")
