@@ -120,6 +120,47 @@ def test_a_call_that_has_ended_is_never_interrupted(watched):
     assert deadlines[0].settled
 
 
+def test_a_call_that_ends_while_it_is_interrupted_waits_for_the_exception(watched, monkeypatch):
+    raise_in = timeouts._raise_in
+    enforcing, raise_now, raised, ended = (threading.Event() for _ in range(4))
+    seen, taken_back = [], []
+
+    def slowly(thread, exception):
+        if exception is None:
+            taken_back.append(thread)
+        else:
+            enforcing.set()
+            raise_now.wait()
+        raise_in(thread, exception)
+
+    def run():
+        try:
+            seen.append(watched.call(JOB, None, MOMENT, lambda: enforcing.wait() and "value"))
+            ended.set()
+            raised.wait()
+            seen.append(sum(range(1000)))
+        except TaskTimeout:
+            seen.append("interrupted elsewhere")
+
+    def enforce():
+        while not enforcing.is_set():
+            watched.enforce()
+        raised.set()
+
+    monkeypatch.setattr(timeouts, "_raise_in", slowly)
+    threads = [in_thread(run), in_thread(enforce)]
+    enforcing.wait()
+    # As long as the loop has not raised, the call does not end.
+    while not all(deadline.ended for deadline in watched._running):
+        pass
+    assert not ended.is_set()
+    raise_now.set()
+    for thread in threads:
+        thread.join()
+    assert seen == ["value", 499500]
+    assert len(taken_back) == 1
+
+
 @pytest.mark.slow
 def test_a_timeout_at_the_very_end_meets_nothing_but_its_call(watched):
     """A thousand calls that end about when they are interrupted, and innocent code between them."""
