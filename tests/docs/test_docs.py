@@ -57,7 +57,12 @@ def test_the_cases_of_the_page_about_tests_pass(django_db_setup, django_db_block
 
 
 def test_every_page_of_a_decorator_has_tasks_of_it(db):
-    for name, attribute in (("limit-concurrency", "concurrency_key"), ("retry-and-discard", None)):
+    pages = [
+        ("limit-concurrency", "concurrency_key"),
+        ("retry-and-discard", None),
+        ("time-out", "timeout"),
+    ]
+    for name, attribute in pages:
         with run(page(f"how-to/{name}")) as module:
             tasks = [task for task in vars(module).values() if isinstance(task, Task)]
             assert tasks
