@@ -131,7 +131,12 @@ class Node:
     """A supervisor and its children, as ``manage.py steady_queue start`` runs them."""
 
     def __init__(
-        self, watch: Watch, arguments: tuple[str, ...], options: dict[str, Any], env: dict[str, str]
+        self,
+        watch: Watch | None,
+        arguments: tuple[str, ...],
+        options: dict[str, Any],
+        env: dict[str, str],
+        log: Any = None,
     ) -> None:
         self.watch = watch
         never = {"workers": [{"polling_seconds": 3600}], "dispatchers": [{"polling_seconds": 3600}]}
@@ -141,11 +146,14 @@ class Node:
             env={
                 **os.environ,
                 "DJANGO_SETTINGS_MODULE": "tests.settings",
-                "TEST_DATABASE_NAME": connections["default"].settings_dict["NAME"],
+                "TEST_DATABASE_NAME": env.get("TEST_DATABASE_NAME")
+                or connections["default"].settings_dict["NAME"],
                 "TEST_STEADY_QUEUE": json.dumps({**never, **options}),
                 **env,
             },
             start_new_session=True,
+            stdout=log,
+            stderr=log,
         )
 
     def __enter__(self) -> Self:

@@ -1,0 +1,81 @@
+"""Where it happens: one PostgreSQL, two nodes, and a proxy between it and each of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from steady_queue import embedded
+from tests.chaos import history
+from tests.chaos.proxy import Proxy
+from tests.processes.conftest import Node
+from tests.processes.server import Server
+
+TIMERS = {"TEST_HEARTBEAT": "0.5", "TEST_THRESHOLD": "3", "TEST_SHUTDOWN_TIMEOUT": "2"}
+OPTIONS = {
+    "workers": [{"threads": 4, "processes": 2, "polling_seconds": 1}],
+    "dispatchers": [{"polling_seconds": 1, "concurrency_maintenance_seconds": 2}],
+}
+MOST_CONNECTIONS = 70
+
+
+class Field:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = Server(folder / "server")
+        self.url = self.server.env["DATABASE_URL"]
+        with self.connect() as connection:
+            connection.execute("drop function say_change() cascade")
+            connection.execute(f"alter system set max_connections = {MOST_CONNECTIONS}")
+            connection.execute(history.TABLES)
+        embedded.stop(folder / "server")
+        self.server.start()
+        self.places = [Place(self, f"node {number}") for number in (1, 2)]
+
+    def connect(self, **more: Any) -> psycopg.Connection:
+        options = {"autocommit": True, "application_name": "chaos", "connect_timeout": 5, **more}
+        return psycopg.connect(self.url, **options)
+
+    def heal(self) -> None:
+        """No fault goes on after this."""
+        if not embedded.status(self.server.path).running:
+            self.server.start()
+        for place in self.places:
+            place.proxy.cuts.clear()
+            place.proxy.delay(0)
+            place.proxy.silence(False)
+            for pid in [place.node.process.pid, *place.node.children()]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        for place in self.places:
+            place.node.kill()
+            place.proxy.close()
+        embedded.stop(self.server.path)
+
+
+class Place:
+    """A node, started again where it was killed, and its way to the server."""
+
+    def __init__(self, ground: Field, name: str) -> None:
+        self.ground = ground
+        self.log = open(ground.folder / f"{name}.log", "ab")  # noqa: SIM115
+        server = ground.server
+        self.proxy = Proxy(server.entry["HOST"], int(server.entry["PORT"]))
+        self.proxy.__enter__()
+        self.start()
+
+    def start(self) -> None:
+        env = {
+            **self.ground.server.through(self.proxy),
+            **TIMERS,
+            "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
+            "CHAOS_DIRECT": self.ground.url,
+        }
+        self.node = Node(None, (), OPTIONS, env, log=self.log)

@@ -1,0 +1,69 @@
+"""What the tasks did, as they say themselves: one row a run, on connections of its own.
+
+The connections go past the proxies, and what they write is written again until it stands.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+TABLES = """
+    create table chaos_runs (
+      run uuid primary key,
+      job bigint not null,
+      token text not null,
+      attempt integer not null,
+      limit_key text,
+      limit_to integer,
+      pid integer not null,
+      parent integer not null,
+      started double precision not null,
+      ended double precision,
+      died double precision
+    );
+    create table chaos_effects (token text primary key);
+"""
+START = """
+    insert into chaos_runs (run, job, token, attempt, limit_key, limit_to, pid, parent, started)
+    values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
+"""
+END = "update chaos_runs set ended = %s where run = %s"
+DEATH = "update chaos_runs set died = %s where run = %s"
+EFFECT = "insert into chaos_effects (token) values (%s) on conflict do nothing"
+
+_own = threading.local()
+
+
+def write(statement: str, *arguments: Any) -> None:
+    """Until it is written, however often the server goes away."""
+    while True:
+        try:
+            if getattr(_own, "connection", None) is None:
+                url = os.environ["CHAOS_DIRECT"]
+                _own.connection = psycopg.connect(url, autocommit=True, application_name="history")
+            _own.connection.execute(statement, arguments)
+            return
+        except psycopg.OperationalError:
+            _own.connection = None
+            time.sleep(0.1)
+
+
+@contextmanager
+def noted(context: Any, token: str, key: str | None = None, to: int | None = None) -> Iterator[str]:
+    """A run, from its first line to its last, with the moments of the code, not of the rows."""
+    run = uuid.uuid4().hex
+    job = int(context.task_result.id)
+    me = (os.getpid(), os.getppid(), time.time())
+    write(START, run, job, token, context.attempt, key, to, *me)
+    try:
+        yield run
+    finally:
+        write(END, time.time(), run)

@@ -1,0 +1,232 @@
+"""Reads the history when all is over, and says what should not have been."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import psycopg
+
+from tests.chaos.killer import Fault
+
+THRESHOLD = 3.0
+
+AFTERMATH = 8.0
+"""Seconds after a silence in which what was put back meanwhile may still run twice."""
+
+CLOSE = 1.0
+"""Seconds by which a death may seem to come before a start that it ended."""
+
+GRACE = 5.0
+"""Seconds from a TERM within which tasks may still be started, and cut off."""
+
+ENDS = {"work": "successful", "limited": "successful", "flaky": "successful", "poison": "failed"}
+
+RUNS = """
+    select job, token, attempt, limit_key, limit_to, pid, parent, started, ended, died
+    from chaos_runs order by started
+"""
+JOBS = """
+    select j.id, j.arguments -> 'args' ->> 0, j.task, o.status, o.lost_starts
+    from steady_queue_jobs j left join steady_queue_outcomes o on o.job = j.id
+"""
+
+
+@dataclass
+class Run:
+    job: int
+    token: str
+    attempt: int
+    limit_key: str | None
+    limit_to: int | None
+    pid: int
+    parent: int
+    started: float
+    ended: float | None
+    died: float | None
+
+
+@dataclass
+class Job:
+    id: int
+    token: str
+    task: str
+    status: str | None
+    lost_starts: int | None
+
+    @property
+    def recurs(self) -> bool:
+        return self.task.endswith(".tick")
+
+
+class Judge:
+    """``violations``, in words; ``figures``, to be printed."""
+
+    def __init__(
+        self,
+        connection: psycopg.Connection,
+        faults: list[Fault],
+        silences: list[tuple[int, float]],
+        fates: dict[str, str],
+        kinds: dict[str, str],
+    ) -> None:
+        self.runs = [Run(*row) for row in connection.execute(RUNS)]
+        self.jobs = [Job(*row) for row in connection.execute(JOBS)]
+        self.effects = Counter(t for (t,) in connection.execute("select token from chaos_effects"))
+        self.executions = connection.execute(
+            "select key, run_at, job from steady_queue_recurring_executions where job is not null"
+        ).fetchall()
+        self.fates, self.kinds = fates, kinds
+        self.deaths = self._deaths(faults)
+        self.silences = self._silences(faults, silences)
+        self.violations: list[str] = []
+        self.figures: dict[str, Any] = {}
+        self.recoveries: list[float] = []
+        self._zombies: set[int] = set()
+
+    def judge(self) -> None:
+        self._count("lost", self._lost())
+        self._count("unexpected", self._unexpected())
+        self._count("ended otherwise than they should", self._misended())
+        self._judge_reruns()
+        self._count("over the limit", self._over_the_limit())
+        self._count("recurring runs twice or lost", self._misrecurred())
+        self.recoveries.sort()
+
+    def _count(self, name: str, found: list[str]) -> None:
+        self.figures[name] = len(found)
+        self.violations += [f"{name}: {one}" for one in found]
+
+    def _deaths(self, faults: list[Fault]) -> dict[int, list[tuple[float, float]]]:
+        """For each pid the spans in which it may have ended."""
+        deaths: dict[int, list[tuple[float, float]]] = defaultdict(list)
+        for fault in faults:
+            slow = fault.kind in ("child terminated", "signal storm", "supervisor killed")
+            for pid in fault.pids:
+                deaths[pid].append((fault.at, fault.at + (GRACE if slow else CLOSE)))
+        for run in self.runs:
+            if run.died:
+                deaths[run.pid].append((run.died, run.died + CLOSE))
+        return deaths
+
+    def _silences(
+        self, faults: list[Fault], noticed: list[tuple[int, float]]
+    ) -> dict[int, list[tuple[float, float]]]:
+        """For each supervisor the spans in which others may have called its processes dead."""
+        silences: dict[int, list[tuple[float, float]]] = defaultdict(list)
+        for fault in faults:
+            if fault.until - fault.at >= THRESHOLD:
+                for pid in fault.silent:
+                    silences[pid].append((fault.at, fault.until + AFTERMATH))
+        for pid, at in noticed:
+            silences[pid].append((at - THRESHOLD, at + AFTERMATH))
+        return silences
+
+    def _lost(self) -> list[str]:
+        ended = {job.token for job in self.jobs if job.status}
+        return [t for t, fate in self.fates.items() if fate == "committed" and t not in ended]
+
+    def _unexpected(self) -> list[str]:
+        there = {job.token for job in self.jobs if not job.recurs}
+        ran = {run.token for run in self.runs if not run.token.startswith("tick")}
+        allowed = {t for t, fate in self.fates.items() if fate != "rolled back"}
+        return sorted((there | ran) - allowed)
+
+    def _misended(self) -> list[str]:
+        """Innocent jobs that failed without three deaths of their process; effects that miss."""
+        found = []
+        for job in self.jobs:
+            kind = self.kinds.get(job.token)
+            killed = (job.lost_starts or 0) >= THREE and self._lost_runs(job.id) >= THREE
+            if kind and job.status and job.status != ENDS[kind] and not killed:
+                found.append(f"job {job.id} of {kind} is {job.status}")
+            if job.status == "successful" and not job.recurs and not self.effects[job.token]:
+                found.append(f"job {job.id} of {kind} has no effect")
+        return found
+
+    def _lost_runs(self, job: int) -> int:
+        return sum(run.job == job and run.ended is None for run in self.runs)
+
+    def _judge_reruns(self) -> None:
+        by_job = defaultdict(list)
+        for run in self.runs:
+            by_job[run.job].append(run)
+        counts: Counter[str] = Counter()
+        found = []
+        for runs in by_job.values():
+            for first, second in pairwise(runs):
+                counts.update(self._judge_pair(first, second, found))
+        self.figures["runs"] = len(self.runs)
+        self.figures["runs again"] = counts["again"]
+        self.figures["overlapping"] = counts["overlapping"]
+        self._count("duplicated without a recorded cause", found)
+
+    def _judge_pair(self, first: Run, second: Run, found: list[str]) -> list[str]:
+        overlaps = first.ended is not None and second.started < first.ended
+        if second.attempt > first.attempt and not overlaps:
+            return []
+        silent = self._was_silent(first, second)
+        died = None if overlaps else self._death(first, second)
+        if silent:
+            self._zombies.add(id(first))
+        elif died is not None and first.ended is None:
+            self.recoveries.append(max(0.0, second.started - died))
+        if not silent and died is None:
+            found.append(f"job {first.job}: {first} and {second}")
+        return ["overlapping", "again"] if overlaps else ["again"]
+
+    def _death(self, first: Run, second: Run) -> float | None:
+        for at, until in self.deaths[first.pid]:
+            if first.started <= until and at <= second.started:
+                return at
+        return None
+
+    def _was_silent(self, first: Run, second: Run) -> bool:
+        return any(
+            at <= second.started and first.started <= until
+            for at, until in self.silences[first.parent]
+        )
+
+    def _over_the_limit(self) -> list[str]:
+        by_key = defaultdict(list)
+        for run in self.runs:
+            if run.limit_key and id(run) not in self._zombies:
+                by_key[run.limit_key].append(run)
+        return [
+            f"{key}: {most} at once"
+            for key, runs in by_key.items()
+            if (most := _most_at_once(runs)) > (runs[0].limit_to or 0)
+        ]
+
+    def _misrecurred(self) -> list[str]:
+        jobs = [job for _, _, job in self.executions]
+        there = {job.id for job in self.jobs if job.recurs}
+        found = [f"job {job} stands for two runs" for job, n in Counter(jobs).items() if n > 1]
+        found += [f"run with job {job} has none" for job in set(jobs) - there]
+        found += [f"job {job} of no run" for job in there - set(jobs)]
+        found += [
+            f"job {job.id} has not ended" for job in self.jobs if job.recurs and not job.status
+        ]
+        self.figures["recurring runs"] = len(jobs)
+        return found
+
+
+THREE = 3
+
+
+def _most_at_once(runs: list[Run]) -> int:
+    """Of those whose end is known: when a killed one ended is not."""
+    moments = [(run.started, 1) for run in runs if run.ended]
+    moments += [(run.ended, -1) for run in runs if run.ended]
+    most = now = 0
+    for _, change in sorted(moments):
+        now += change
+        most = max(most, now)
+    return most
+
+
+def percentile(values: list[float], share: float) -> float | None:
+    """Of sorted values."""
+    return values[min(len(values) - 1, int(len(values) * share))] if values else None

@@ -1,0 +1,271 @@
+"""Does the harm, by the seed, and keeps a journal of what it did to whom and when."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from tests.chaos.field import Field, Place
+
+MOMENT = 0.5
+"""Seconds of the short stop, and of what is done again at once."""
+
+SILENCE = 6.0
+"""Seconds of the long stop and of a silent network: more than the threshold."""
+
+
+@dataclass
+class Fault:
+    """``pids`` are who ended or may end of it; ``silent`` the supervisors that could not speak."""
+
+    kind: str
+    at: float
+    pids: list[int] = field(default_factory=list)
+    silent: list[int] = field(default_factory=list)
+    until: float = 0.0
+
+
+class Journal:
+    def __init__(self, file: Any) -> None:
+        self.faults: list[Fault] = []
+        self._file = file
+
+    def note(self, kind: str, **more: Any) -> Fault:
+        """Before it is done, so that nothing that follows of it is earlier."""
+        fault = Fault(kind, time.time(), **more)
+        self.faults.append(fault)
+        self._file.write(f"{fault}\n")
+        self._file.flush()
+        return fault
+
+    def counts(self) -> Counter[str]:
+        return Counter(fault.kind for fault in self.faults)
+
+
+class Killer(threading.Thread):
+    """One phase of faults. Each has a period; what has to be undone later waits in ``_plan``."""
+
+    def __init__(
+        self, phase: str, seconds: float, random: random.Random, ground: Field, journal: Journal
+    ) -> None:
+        super().__init__(name="killer", daemon=True)
+        self.random = random
+        self.ground = ground
+        self.journal = journal
+        self.seconds = seconds
+        self.errors: list[str] = []
+        self._numbers = itertools.count()
+        self._plan: list[tuple[float, int, Callable[[], None]]] = []
+        self._network_faults = itertools.cycle(
+            self.random.sample([self.silence, self.strand, self.reset, self.slow, self.cut], 5)
+        )
+        for period, fault in PHASES[phase]:
+            self._repeat(min(period, seconds / 3), getattr(self, fault))
+
+    def run(self) -> None:
+        end = time.monotonic() + self.seconds
+        while self._plan and time.monotonic() < end:
+            at, _, act = heapq.heappop(self._plan)
+            time.sleep(max(0.0, min(at, end) - time.monotonic()))
+            if at < end:
+                act()
+        # What is still undone: the end of a silence, the start of a server.
+        for at, _, act in sorted(self._plan):
+            if getattr(act, "heals", False):
+                time.sleep(max(0.0, at - time.monotonic()))
+                act()
+        self.ground.heal()
+
+    def _repeat(self, period: float, fault: Callable[[], None]) -> None:
+        def act() -> None:
+            try:
+                fault()
+            except (psycopg.Error, ProcessLookupError, IndexError) as error:
+                # The one to be hit was gone, or the database is away already.
+                self.errors.append(f"{fault.__name__}: {error!r}")
+            self._in(period * self.random.uniform(0.7, 1.3), act)
+
+        self._in(period * self.random.random(), act)
+
+    def _in(self, seconds: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._plan, (time.monotonic() + seconds, next(self._numbers), act))
+
+    def _undo_in(self, seconds: float, undo: Callable[[], Any]) -> None:
+        def act() -> None:
+            with suppress(ProcessLookupError, psycopg.Error):
+                undo()
+
+        act.heals = True  # type: ignore[attr-defined]
+        self._in(seconds, act)
+
+    def _place(self) -> Place:
+        return self.random.choice(self.ground.places)
+
+    # Processes.
+
+    def kill_child(self) -> None:
+        self._signal_child("child killed", signal.SIGKILL)
+
+    def term_child(self) -> None:
+        self._signal_child("child terminated", signal.SIGTERM)
+
+    def kill_scheduler(self) -> None:
+        pids = [pid for place in self.ground.places for pid in place.node.pids("scheduler")]
+        pid = self.random.choice(pids)
+        self.journal.note("scheduler killed", pids=[pid])
+        os.kill(pid, signal.SIGKILL)
+
+    def storm(self) -> None:
+        pid = self.random.choice(self._place().node.children())
+        self.journal.note("signal storm", pids=[pid])
+        for _ in range(20):
+            os.kill(pid, self.random.choice(STORM))
+
+    def stop_child(self) -> None:
+        pid = self.random.choice(self._place().node.children())
+        self.journal.note("child stopped")
+        os.kill(pid, signal.SIGSTOP)
+        seconds = self.random.choice([MOMENT, SILENCE])
+        self._undo_in(seconds, lambda: os.kill(pid, signal.SIGCONT))
+
+    def stop_supervisor(self) -> None:
+        pid = self._place().node.process.pid
+        seconds = self.random.choice([MOMENT, SILENCE])
+        fault = self.journal.note("supervisor stopped", silent=[pid])
+        fault.until = fault.at + seconds
+        os.kill(pid, signal.SIGSTOP)
+        self._undo_in(seconds, lambda: os.kill(pid, signal.SIGCONT))
+
+    def kill_node(self) -> None:
+        """The supervisor; its children are to end by themselves."""
+        place = self._place()
+        pids = [place.node.process.pid, *place.node.children()]
+        self.journal.note("supervisor killed", pids=pids)
+        place.node.process.kill()
+        place.node.process.wait()
+        place.start()
+
+    def _signal_child(self, kind: str, number: int) -> None:
+        pid = self.random.choice(self._place().node.children())
+        self.journal.note(kind, pids=[pid])
+        os.kill(pid, number)
+
+    # The database.
+
+    def cut_session(self) -> None:
+        self._signal_session("session terminated", "pg_terminate_backend(pid)")
+
+    def _signal_session(self, kind: str, act: str) -> int:
+        with self.ground.connect() as connection:
+            pids = [pid for (pid,) in connection.execute(SESSIONS)]
+            pid = self.random.choice(pids)
+            self.journal.note(kind)
+            connection.execute(f"select {act} from pg_stat_activity where pid = %s", [pid])
+            return pid
+
+    def kill_backend(self) -> None:
+        pid = self._signal_session("backend killed", "pid")
+        os.kill(pid, signal.SIGKILL)
+
+    def restart(self) -> None:
+        self.journal.note("server crashed and restarted")
+        self.ground.server.crash()
+        self._undo_in(self.random.uniform(1, min(10, self.seconds / 10)), self.ground.server.start)
+
+    def network(self) -> None:
+        next(self._network_faults)()
+
+    def silence(self) -> None:
+        place = self._place()
+        pid = place.node.process.pid
+        fault = self.journal.note("network silent", silent=[pid])
+        fault.until = fault.at + SILENCE
+        place.proxy.silence()
+        self._undo_in(SILENCE, lambda: place.proxy.silence(False))
+
+    def strand(self) -> None:
+        place = self._place()
+        fault = self.journal.note("connections half open", silent=[place.node.process.pid])
+        fault.until = fault.at + SILENCE
+        place.proxy.strand("steady_queue_(?!enqueue)|^listen")
+
+    def reset(self) -> None:
+        self.journal.note("connections reset")
+        self._place().proxy.reset()
+
+    def slow(self) -> None:
+        proxy = self._place().proxy
+        self.journal.note("latency of 200 ms")
+        proxy.delay(0.2)
+        self._undo_in(SILENCE, lambda: proxy.delay(0))
+
+    def cut(self) -> None:
+        self.journal.note("replies to COMMIT lost")
+        for place in self.ground.places:
+            for statement in CUTS:
+                place.proxy.cut_reply_to(statement)
+
+    def exhaust(self) -> None:
+        self.journal.note("connections exhausted")
+        taken: list[psycopg.Connection] = []
+        with self.ground.connect() as connection:
+            for _ in range(3):
+                with suppress(psycopg.OperationalError):
+                    while True:
+                        taken.append(self.ground.connect())
+                connection.execute(f"select pg_terminate_backend(pid) from ({SESSIONS}) s")
+        self._undo_in(8, lambda: [one.close() for one in taken])
+
+    def lock_table(self) -> None:
+        table = self.random.choice(["ready", "running", "jobs", "processes", "scheduled"])
+        connection = self.ground.connect(autocommit=False)
+        connection.execute("set lock_timeout = '2s'")
+        self.journal.note("table locked")
+        connection.execute(f"lock table steady_queue_{table} in access exclusive mode")
+        # Heartbeats cannot be written either.
+        for place in self.ground.places:
+            self.journal.faults[-1].silent.append(place.node.process.pid)
+        self.journal.faults[-1].until = time.time() + 5
+        self._undo_in(5, connection.close)
+
+
+STORM = [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH]
+CUTS = ["claim_jobs", "finish_jobs", "heartbeat", "dispatch_jobs", "^commit", "recover_jobs"]
+SESSIONS = "select pid from pg_stat_activity where application_name = 'steady_queue'"
+
+PHASES = {
+    "processes": [
+        (5, "kill_child"),
+        (20, "term_child"),
+        (30, "stop_child"),
+        (60, "stop_supervisor"),
+        (60, "storm"),
+        (120, "kill_node"),
+    ],
+    "database": [
+        (2, "cut_session"),
+        (12, "network"),
+        (60, "lock_table"),
+        (90, "exhaust"),
+        (90, "kill_backend"),
+        (120, "restart"),
+    ],
+    "limits": [
+        (4, "kill_child"),
+        (15, "kill_scheduler"),
+        (60, "kill_node"),
+    ],
+}
+"""Seconds between two of a kind, about, and at most a third of the phase."""

@@ -1,0 +1,191 @@
+"""Starts everything, lets the phases happen, waits for the end, judges and prints."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests.chaos.checker import Checker
+from tests.chaos.field import Field
+from tests.chaos.judge import Judge, percentile
+from tests.chaos.killer import PHASES, Journal, Killer
+
+PER_SECOND = 30.0
+ENDED_WITHIN = 60.0
+"""Seconds from the last fault to the end of the last job."""
+
+LEFT = """
+    select (select count(*) from steady_queue_ready) + (select count(*) from steady_queue_running)
+      + (select count(*) from steady_queue_blocked) + (select count(*) from steady_queue_scheduled)
+"""
+BURST_KEYS, BURST_PER_MINUTE = 200, 400
+
+
+def run(folder: Path, seconds: float, seed: str, phases: list[str] | None = None) -> int:
+    """The exit status: 1 when anything was not as it should be."""
+    phases = phases or list(PHASES)
+    print(
+        f"seed {seed}, {seconds:.0f} s, phases {', '.join(phases)}; history in {folder}", flush=True
+    )
+    ground = Field(folder)
+    try:
+        violations, figures = _run(ground, seconds, seed, phases)
+    finally:
+        ground.close()
+    for name, value in figures.items():
+        print(f"  {name}: {value}")
+    for one in violations[:20]:
+        print(f"VIOLATION {one}")
+    print(f"{len(violations)} violations", flush=True)
+    return 1 if violations else 0
+
+
+def _run(
+    ground: Field, seconds: float, seed: str, phases: list[str]
+) -> tuple[list[str], dict[str, Any]]:
+    producer_class = _producer(ground)
+    journal = Journal(open(ground.folder / "journal.txt", "w"))  # noqa: SIM115
+    ledger = open(ground.folder / "ledger.txt", "w")  # noqa: SIM115
+    producer, checker = producer_class(seed, PER_SECOND, ledger), Checker(ground.url)
+    violations = [] if _is_up(ground) else ["the nodes did not start"]
+    producer.start()
+    checker.start()
+    errors: list[str] = []
+    for phase in phases:
+        if phase == "limits":
+            _add_schedules(ground)
+            count = int(BURST_PER_MINUTE * seconds / len(phases) / 60)
+            producer.produce(lambda t, n=count: producer.enqueue_limited(t, n, BURST_KEYS), False)
+        killer = Killer(
+            phase, seconds / len(phases), random.Random(f"{seed} {phase}"), ground, journal
+        )
+        killer.run()
+        errors += killer.errors
+    last_fault = time.monotonic()
+    _remove_schedules(ground)
+    producer.stopped.set()
+    producer.join(30)
+    ended = _wait_for_the_end(ground)
+    took = time.monotonic() - last_fault
+    checker.stopped.set()
+    checker.join(30)
+    if not ended:
+        violations.append(
+            f"{_left(ground)} jobs had not ended {ENDED_WITHIN:.0f} s after the last fault"
+        )
+    violations += [f"seen while it ran: {one}" for one in checker.violations]
+    violations += _stop(ground)
+    with ground.connect() as connection:
+        judge = Judge(connection, journal.faults, checker.silences, producer.fates, producer.kinds)
+        judge.judge()
+    violations += judge.violations
+    return violations, _figures(judge, journal, checker, took, errors)
+
+
+def _producer(ground: Field) -> Any:
+    """Its connection goes through the first proxy, as the first node's."""
+    os.environ.update(ground.server.through(ground.places[0].proxy))
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.chaos.settings"
+    import django
+
+    django.setup()
+    from tests.chaos.producer import Producer
+
+    return Producer
+
+
+def _is_up(ground: Field) -> bool:
+    workers = "select count(*) from steady_queue_processes where kind = 'worker'"
+    return _until(ground, workers, lambda count: count == 4)
+
+
+def _wait_for_the_end(ground: Field) -> bool:
+    return _until(ground, LEFT, lambda count: count == 0)
+
+
+def _until(ground: Field, query: str, condition: Any) -> bool:
+    deadline = time.monotonic() + ENDED_WITHIN
+    while time.monotonic() < deadline:
+        try:
+            with ground.connect() as connection:
+                while time.monotonic() < deadline:
+                    if condition(connection.execute(query).fetchone()[0]):
+                        return True
+                    time.sleep(0.1)
+        except psycopg.OperationalError:
+            time.sleep(0.1)
+    return False
+
+
+def _left(ground: Field) -> int:
+    with ground.connect() as connection:
+        return connection.execute(LEFT).fetchone()[0]
+
+
+def _add_schedules(ground: Field) -> None:
+    with ground.connect() as connection:
+        for number in range(5):
+            connection.execute(
+                "select steady_queue_schedule_task(%s, 'tests.chaos.tasks.tick', '* * * * * * *', "
+                "p_arguments => %s)",
+                [f"tick {number}", f'{{"args": ["tick {number}"], "kwargs": {{}}}}'],
+            )
+
+
+def _remove_schedules(ground: Field) -> None:
+    with ground.connect() as connection:
+        connection.execute(
+            "select steady_queue_unschedule_task(key) from steady_queue_recurring_tasks"
+        )
+
+
+def _stop(ground: Field) -> list[str]:
+    """TERM to all: each ends well, and leaves nothing behind."""
+    violations = []
+    for place in ground.places:
+        if place.node.process.poll() is not None:
+            violations.append(f"a supervisor ended by itself: {place.node.process.returncode}")
+        elif status := place.node.stop():
+            violations.append(f"a supervisor ended with status {status}")
+    with ground.connect() as connection:
+        left = connection.execute("select kind, pid from steady_queue_processes").fetchall()
+    # Numbers of what was killed last are left for a sweep that nobody makes any more.
+    return violations + [f"left registered: {one}" for one in left if one[1] in _living()]
+
+
+def _living() -> set[int]:
+    return {int(entry) for entry in os.listdir("/proc") if entry.isdigit()}
+
+
+def _figures(
+    judge: Judge, journal: Journal, checker: Checker, took: float, errors: list[str]
+) -> dict[str, Any]:
+    faults = journal.counts()
+    fates = list(judge.fates.values())
+    recovery = [percentile(judge.recoveries, share) for share in (0.5, 0.95)]
+    total = faults.total()
+    return {
+        "jobs": len(judge.jobs),
+        "transactions": ", ".join(f"{fates.count(fate)} {fate}" for fate in sorted(set(fates))),
+        "faults": total,
+        **{f"  {kind}": count for kind, count in sorted(faults.items())},
+        "faults that found nothing to harm": len(errors),
+        "looks of the checker": checker.looks,
+        **judge.figures,
+        "recovery, p50 and p95": " ".join("-" if r is None else f"{r:.2f} s" for r in recovery)
+        + f" of {len(judge.recoveries)}",
+        "last job ended after the last fault by": f"{took:.1f} s",
+        "rate of violations, at 95 %, if there were none, below": f"{3 / max(total, 1):.4f}",
+    }
+
+
+def main(arguments: Any) -> None:
+    folder = Path(arguments.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    sys.exit(run(folder, arguments.minutes * 60, arguments.seed, arguments.phases))

@@ -1,0 +1,3 @@
+from tests.settings import *  # noqa: F403
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.chaos"]  # noqa: F405
