@@ -28,6 +28,9 @@ type Call = tuple[SteadyQueueTask, Sequence[Any], Mapping[str, Any]]
 class SteadyQueueResult(TaskResult):  # type: ignore[type-arg, misc]
     """Django's TaskResult, whose arguments may be more than JSON."""
 
+    lost_starts: int = 0
+    """How many starts were lost with their process. ``attempts`` and ``errors`` leave them out."""
+
     def __post_init__(self) -> None:
         """Keeps the arguments as given: Django's would refuse dates and model instances."""
 

@@ -117,6 +117,7 @@ class Performer:
             backend=backend,
             errors=[TaskError(**error) for error in job.errors or ()],
             worker_ids=self._worker_ids(job),
+            lost_starts=job.lost_starts,
         )
 
     def _worker_ids(self, job: ClaimedJob) -> list[str]:

@@ -45,6 +45,7 @@ def tell_context(context, *args):
     said.append(
         {
             "attempt": context.attempt,
+            "lost_starts": result.lost_starts,
             "args": (tuple(result.args), args),
             "id": result.id,
             "status": result.status,
@@ -236,13 +237,15 @@ def test_a_task_that_takes_its_context_sees_the_attempt_and_the_result(performer
     earlier = TaskError(exception_class_path="builtins.ValueError", traceback="as it was")
     told = {"errors": [asdict(earlier)] * attempt, "workers": ["worker 0"] * attempt}
     outcome = performer.perform(
-        job(tell_context, "a", attempt=attempt, run_after=later, **told), performer._ended_at
+        job(tell_context, "a", attempt=attempt, lost_starts=1, run_after=later, **told),
+        performer._ended_at,
     )
     [seen] = said
     one = seen.pop("task")
     started_at = CLAIMED_AT + timedelta(seconds=outcome.waited)
     assert seen == {
         "attempt": attempt + 1,
+        "lost_starts": 1,
         "args": (("a",), ("a",)),
         "id": "7",
         "status": TaskResultStatus.RUNNING,
