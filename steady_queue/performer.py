@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
@@ -34,6 +35,18 @@ IDLE = 5.0
 """Seconds after which a thread's database connections are checked before they are used again."""
 
 
+_forks = 0
+"""Forks between this process and the one that imported this module."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
 class Performer:
     """Performs jobs in the calling thread; one for each thread. ``timeouts`` are all threads'."""
 
@@ -44,6 +57,7 @@ class Performer:
         self._context: Context = copy_context()
         self._context.run(lambda: [task_backends[alias] for alias in task_backends])
         self._ended_at = time.monotonic()
+        self._forks = _forks
 
     def perform(self, job: ClaimedJob, received_at: float) -> Outcome:
         """Run the job, received at this moment of the monotonic clock. Raises nothing."""
@@ -87,9 +101,14 @@ class Performer:
 
     def _call(self, job: ClaimedJob, result: SteadyQueueResult) -> Any:
         timeout = timeout_of(result.task)  # type: ignore[arg-type]
-        if not timeout or not self._timeouts:
-            return _call(result)
-        return self._timeouts.call(job, result, timeout, lambda: _call(result))
+        try:
+            if not timeout or not self._timeouts:
+                return _call(result)
+            return self._timeouts.call(job, result, timeout, lambda: _call(result))
+        finally:
+            if _forks != self._forks:
+                # The task forked, and came back twice: the job goes on in the other process.
+                os._exit(0)
 
     def _finish(self, result: SteadyQueueResult, started_at: datetime, started: float) -> None:
         elapsed = timedelta(seconds=time.monotonic() - started)

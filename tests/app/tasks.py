@@ -1,6 +1,7 @@
 """Tasks of the test suite. Where a task ran elsewhere, the table ``heard`` has what it said."""
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -9,7 +10,7 @@ import threading
 import time
 from datetime import timedelta
 
-from django.db import connection
+from django.db import ProgrammingError, connection
 from django.tasks import task
 
 from steady_queue.concurrency import limits_concurrency
@@ -113,6 +114,18 @@ def poison(kind):
     POISONS[kind]()
 
 
+@limits_concurrency(key=lambda kind: kind, group="poison")
+@task()
+def limited_poison(kind):
+    poison.func(kind)
+
+
+@limits_concurrency(key=lambda kind: kind, group="poison")
+@task()
+def limited_neighbour(kind):
+    say(f"{kind} neighbour")
+
+
 def raise_(error):
     def run():
         raise error
@@ -124,6 +137,18 @@ def leave_transaction_open():
     connection.set_autocommit(False)
     with connection.cursor() as cursor:
         cursor.execute("insert into heard (word) values ('never committed')")
+
+
+def abort_transaction():
+    leave_transaction_open()
+    with connection.cursor() as cursor, contextlib.suppress(ProgrammingError):
+        cursor.execute("select nothing")
+
+
+def fork_and_return():
+    """In the child, the task returns as if it were the parent's."""
+    if pid := os.fork():
+        os.waitpid(pid, 0)
 
 
 def recurse():
@@ -147,6 +172,8 @@ POISONS = {
     "ten megabytes": raise_(ValueError("x" * 10_000_000)),
     "nul": raise_(ValueError("a\x00b\ud800c")),
     "transaction": leave_transaction_open,
+    "aborted transaction": abort_transaction,
+    "fork": fork_and_return,
     "closed connection": lambda: connection.connection.close(),
     "thread": lambda: threading.Thread(target=threading.Event().wait, daemon=True).start(),
 }

@@ -6,7 +6,16 @@ import signal
 import pytest
 from django.contrib.auth.models import Group
 
-from tests.app.tasks import give_in, nap, poison, return_this, speak, stubborn_nap
+from tests.app.tasks import (
+    give_in,
+    limited_neighbour,
+    limited_poison,
+    nap,
+    poison,
+    return_this,
+    speak,
+    stubborn_nap,
+)
 
 pytestmark = pytest.mark.processes
 
@@ -31,49 +40,62 @@ RAISERS = {
 }
 
 
-@pytest.mark.parametrize("kind", KILLERS)
-def test_a_task_that_kills_its_process_is_failed_after_three_lost_starts(node, watch, kind):
-    node(workers=[{"threads": 1}])
-    poison.enqueue(kind)
-    watch.until_states(failed=1)
-    assert watch.heard() == [f"{kind} taken"] * 3
-    [(lost_starts, attempt, error, message)] = watch.rows(
-        "select lost_starts, attempt, exception_class, message from steady_queue_failed_jobs"
-    )
-    assert (lost_starts, attempt) == (3, 0)
-    assert error == "steady_queue.processes.ProcessExitError"
-    assert KILLERS[kind] in message
+LEAVERS = ["transaction", "aborted transaction", "closed connection", "thread", "fork"]
+
+on_any_threads = pytest.mark.parametrize("threads", [1, 4])
+with_and_without_a_limit = pytest.mark.parametrize(
+    "task", [poison, limited_poison], ids=["no limit", "limit 1"]
+)
 
 
-def test_neighbours_of_a_task_that_kills_are_put_back_without_charge(node, watch):
-    node(workers=[{"threads": 4}])
-    for number in range(3):
-        nap.enqueue(1, f"neighbour {number}")
-    watch.hear(*(f"neighbour {number} begins" for number in range(3)))
-    poison.enqueue("kill")
-    watch.until_states(successful=3, failed=1)
+@on_any_threads
+@with_and_without_a_limit
+def test_tasks_that_kill_their_process_are_failed_and_take_no_neighbour_along(
+    node, watch, threads, task
+):
+    """Each kind with a worker of its own; the neighbours run beside it, and wait for its slot."""
+    node("--only-work", workers=[{"threads": threads, "queues": [kind]} for kind in KILLERS])
+    beside = [f"{kind} {number}" for kind in KILLERS for number in range(threads - 1)]
+    for word in beside:
+        nap.using(queue_name=word[:-2]).enqueue(1, word)
+    watch.hear(*(f"{word} begins" for word in beside))
+    for kind in KILLERS:
+        task.using(queue_name=kind).enqueue(kind)
+        limited_neighbour.using(queue_name=kind).enqueue(kind)
+    watch.until_states(failed=len(KILLERS), successful=len(KILLERS) + len(beside))
+    for kind, said in KILLERS.items():
+        [(lost_starts, attempt, error, message)] = watch.rows(
+            "select lost_starts, attempt, exception_class, message from steady_queue_failed_jobs "
+            "where queue = %s",
+            kind,
+        )
+        assert (lost_starts, attempt) == (3, 0)
+        assert error == "steady_queue.processes.ProcessExitError"
+        assert said in message
+        # Beside others it is a suspect only, and charged when it has been alone.
+        assert watch.heard().count(f"{kind} taken") in ([3] if threads == 1 else [3, 4])
     charged = "select count(*) from steady_queue_outcomes where lost_starts > 0"
-    assert watch.value(charged) == 1
+    assert watch.value(charged) == len(KILLERS)
 
 
-@pytest.mark.parametrize("kind", RAISERS)
-def test_whatever_a_task_raises_is_its_failure_and_nobody_elses(node, watch, kind):
-    one = node()
-    poison.enqueue(kind)
-    speak.enqueue("unharmed")
-    watch.until_states(failed=1, successful=1)
-    assert watch.value("select exception_class from steady_queue_failed_jobs") == RAISERS[kind]
-    assert watch.value("select char_length(message) < 100000 from steady_queue_failed_jobs")
-    assert one.process.poll() is None
-
-
-@pytest.mark.parametrize("kind", ["transaction", "closed connection", "thread"])
-def test_what_a_task_leaves_behind_does_not_harm_the_next(node, watch, kind):
-    node(workers=[{"threads": 1}])
-    poison.enqueue(kind)
-    speak.enqueue("unharmed")
-    watch.hear("unharmed")
+@on_any_threads
+@with_and_without_a_limit
+def test_whatever_a_task_raises_or_leaves_behind_is_its_own_and_nobody_elses(
+    node, watch, threads, task
+):
+    one = node("--only-work", workers=[{"threads": threads}])
+    watch.until_idle()
+    pids = one.worker_pids()
+    kinds = [*RAISERS, *LEAVERS]
+    for kind in kinds:
+        task.enqueue(kind)
+        limited_neighbour.enqueue(kind)
+    watch.until_states(failed=len(RAISERS), successful=len(LEAVERS) + len(kinds))
+    failed = "select arguments -> 'args' ->> 0, exception_class from steady_queue_failed_jobs"
+    assert dict(watch.rows(failed)) == RAISERS
+    assert watch.value("select max(char_length(message)) < 100000 from steady_queue_failed_jobs")
     assert "never committed" not in watch.heard()
+    assert one.worker_pids() == pids
 
 
 @pytest.mark.parametrize("kind", ["big", "not json"])
