@@ -54,28 +54,33 @@ def test_tasks_that_kill_their_process_are_failed_and_take_no_neighbour_along(
     node, watch, threads, task
 ):
     """Each kind with a worker of its own; the neighbours run beside it, and wait for its slot."""
-    node("--only-work", workers=[{"threads": threads, "queues": [kind]} for kind in KILLERS])
-    beside = [f"{kind} {number}" for kind in KILLERS for number in range(threads - 1)]
+    kinds = KILLERS if (threads, task) == (1, poison) else ["exit", "kill", "segfault"]
+    node("--only-work", workers=[{"threads": threads, "queues": [kind]} for kind in kinds])
+    beside = [f"{kind} {number}" for kind in kinds for number in range(threads - 1)]
     for word in beside:
         nap.using(queue_name=word[:-2]).enqueue(1, word)
     watch.hear(*(f"{word} begins" for word in beside))
-    for kind in KILLERS:
+    for kind in kinds:
         task.using(queue_name=kind).enqueue(kind)
         limited_neighbour.using(queue_name=kind).enqueue(kind)
-    watch.until_states(failed=len(KILLERS), successful=len(KILLERS) + len(beside))
-    for kind, said in KILLERS.items():
-        [(lost_starts, attempt, error, message)] = watch.rows(
-            "select lost_starts, attempt, exception_class, message from steady_queue_failed_jobs "
-            "where queue = %s",
-            kind,
-        )
+    for kind in kinds:
+        [(lost_starts, attempt, error, message)] = until_failed(watch, kind)
         assert (lost_starts, attempt) == (3, 0)
         assert error == "steady_queue.processes.ProcessExitError"
-        assert said in message
+        assert KILLERS[kind] in message
         # Beside others it is a suspect only, and charged when it has been alone.
         assert watch.heard().count(f"{kind} taken") in ([3] if threads == 1 else [3, 4])
+    watch.until_states(failed=len(kinds), successful=len(kinds) + len(beside))
     charged = "select count(*) from steady_queue_outcomes where lost_starts > 0"
-    assert watch.value(charged) == len(KILLERS)
+    assert watch.value(charged) == len(kinds)
+
+
+def until_failed(watch, queue):
+    failed = (
+        "select lost_starts, attempt, exception_class, message from steady_queue_failed_jobs "
+        "where queue = %s"
+    )
+    return watch.until(lambda: watch.rows(failed, queue), f"the failure in {queue}")
 
 
 @on_any_threads

@@ -38,11 +38,6 @@ def thaw(pids):
         os.kill(pid, signal.SIGCONT)
 
 
-def running_on(watch):
-    """The process whose claim on the one job counts."""
-    return watch.value("select process from steady_queue_running")
-
-
 def held_by(node, watch):
     """A node whose worker performs a job that waits at the gate."""
     watch.close_gate()
@@ -87,20 +82,10 @@ def test_a_frozen_worker_keeps_its_job_for_as_long_as_its_supervisor_sees_it(
 def test_a_worker_whose_supervisor_is_frozen_is_fenced_and_replaced(node, watch):
     one = held_by(node, watch)
     [pid] = one.worker_pids()
-    process = running_on(watch)
     freeze([one.process.pid])
     node(env=SWEEPING)
     watch.until(lambda: watch.heard() == ["held begins"] * 2, "the second start")
-    second = running_on(watch)
-    assert second != process
-    watch.open_gate()
-    watch.until_states(successful=1)
-    watch.until(lambda: watch.heard().count("held ends") == 2, "the end of both")
-    # Whoever came first, the outcome is that of the claim that counts.
-    assert watch.rows("select process, attempt, lost_starts from steady_queue_outcomes") == [
-        (second, 1, 1)
-    ]
-    watch.until(lambda: not alive(pid), "the end of the worker without a number")
+    until_the_first_start_is_dropped(watch, pid)
     thaw([one.process.pid])
     watch.until(lambda: one.worker_pids() not in ([], [pid]), "a new worker")
     watch.until_idle(6)
@@ -110,22 +95,35 @@ def test_a_worker_whose_supervisor_is_frozen_is_fenced_and_replaced(node, watch)
 
 def test_a_whole_node_that_was_frozen_drops_its_outcome_and_registers_anew(node, watch):
     one = held_by(node, watch)
+    [pid] = one.worker_pids()
     pids = [*one.children(), one.process.pid]
     before = set(watch.processes("worker"))
     freeze(pids)
     second = node(env=SWEEPING)
     watch.until(lambda: watch.heard() == ["held begins"] * 2, "the second start")
-    process = running_on(watch)
     thaw(pids)
-    watch.open_gate()
-    watch.until_states(successful=1)
-    assert watch.rows("select process, lost_starts from steady_queue_outcomes") == [(process, 1)]
+    until_the_first_start_is_dropped(watch, pid)
     watch.until(lambda: len(watch.processes("supervisor")) == 2, "the supervisor's new number")
     assert second.stop() == 0
     speak.enqueue("anew")
     watch.hear("anew")
     assert before.isdisjoint(watch.processes("worker"))
     assert one.stop() == 0
+
+
+def until_the_first_start_is_dropped(watch, pid):
+    """Its task ends, and so does the worker, which has lost its number; the second start counts."""
+    claim = watch.rows("select process, claim from steady_queue_running")
+    watch.open_gate(1)
+    watch.until(lambda: not alive(pid), "the end of the worker without a number")
+    assert watch.heard() == ["held begins", "held begins", "held ends"]
+    assert watch.rows("select process, claim from steady_queue_running") == claim
+    watch.open_gate(2)
+    watch.until_states(successful=1)
+    [(process, _)] = claim
+    assert watch.rows("select process, attempt, lost_starts from steady_queue_outcomes") == [
+        (process, 1, 1)
+    ]
 
 
 def test_what_a_node_without_supervisor_ran_is_put_back_by_another_after_the_threshold(node, watch):
