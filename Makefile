@@ -5,7 +5,7 @@ PIP = $(PYTHON) -m pip --quiet --quiet --disable-pip-version-check
 PORT = 8000
 
 .DEFAULT_GOAL = help
-.PHONY: help demo serve test lint format bench docs migration clean
+.PHONY: help demo serve test lint format bench chaos docs migration clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) \
@@ -37,6 +37,9 @@ format: .venv/installed-dev ## Format the code and mend what ruff can mend
 bench: .venv/installed-dev ## Measure latency, drain, idleness and limits (two minutes)
 	$(PYTHON) -m tests.benchmarks.core
 	$(PYTHON) -m tests.benchmarks.limits
+
+chaos: .venv/installed-dev ## Harm a queue at work for 20 minutes and judge what it did (ARGS="--seed 7")
+	$(PYTHON) -m tests.chaos $(ARGS)
 
 docs: .venv/installed-dev ## Build the documentation into docs/_build/html
 	$(PYTHON) -m sphinx -W -b html docs docs/_build/html

@@ -9,7 +9,12 @@ parser = argparse.ArgumentParser(
 )
 parser.add_argument("--minutes", type=float, default=20)
 parser.add_argument("--seed", default=str(random.randrange(10**6)), help="repeats a run's choices")
-parser.add_argument("--phases", nargs="*", help="processes, database, limits; all by default")
+parser.add_argument(
+    "--phases",
+    nargs="*",
+    help="processes, database, limits (all by default), sessions, terms, silences",
+)
+parser.add_argument("--polling", type=float, default=1, help="seconds")
 parser.add_argument("--folder", help="where to keep the server, the logs and the history")
 arguments = parser.parse_args()
 arguments.folder = arguments.folder or tempfile.mkdtemp(prefix="chaos-")

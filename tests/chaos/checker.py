@@ -25,6 +25,10 @@ CHECK = "select invariant, subject, found from steady_queue_check(%s, %s)"
 SILENT = """
     select s.pid from steady_queue_processes s
     where s.kind = 'supervisor' and s.heartbeat_at < clock_timestamp() - %s::interval
+      -- Where everybody is silent, nobody is called dead for it.
+      and exists (
+        select from steady_queue_processes o
+        where o.kind = 'supervisor' and o.heartbeat_at > clock_timestamp() - interval '2 s')
 """
 
 
@@ -83,6 +87,6 @@ class Checker(threading.Thread):
         connection = self.connection()
         connection.execute("set statement_timeout = '4s'")
         silent = connection.execute(SILENT, [THRESHOLD]).fetchall()
-        # After an outage everybody was silent, and nobody is called dead for it.
+        # Nor after an outage.
         if time.monotonic() - self._up_since > 2 * THRESHOLD.total_seconds():
             self.silences += [(pid, time.time()) for (pid,) in silent]

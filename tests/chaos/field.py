@@ -17,16 +17,18 @@ from tests.processes.conftest import Node
 from tests.processes.server import Server
 
 TIMERS = {"TEST_HEARTBEAT": "0.5", "TEST_THRESHOLD": "3", "TEST_SHUTDOWN_TIMEOUT": "2"}
-OPTIONS = {
-    "workers": [{"threads": 4, "processes": 2, "polling_seconds": 1}],
-    "dispatchers": [{"polling_seconds": 1, "concurrency_maintenance_seconds": 2}],
-}
+WORKERS = {"threads": 4, "processes": 2}
+DISPATCHER = {"concurrency_maintenance_seconds": 2}
 MOST_CONNECTIONS = 70
 
 
 class Field:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, polling: float = 1) -> None:
         self.folder = folder
+        self.options = {
+            "workers": [{**WORKERS, "polling_seconds": polling}],
+            "dispatchers": [{**DISPATCHER, "polling_seconds": polling}],
+        }
         self.server = Server(folder / "server")
         self.url = self.server.env["DATABASE_URL"]
         with self.connect() as connection:
@@ -78,4 +80,4 @@ class Place:
             "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
             "CHAOS_DIRECT": self.ground.url,
         }
-        self.node = Node(None, (), OPTIONS, env, log=self.log)
+        self.node = Node(None, (), self.ground.options, env, log=self.log)

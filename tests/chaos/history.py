@@ -21,6 +21,7 @@ TABLES = """
       job bigint not null,
       token text not null,
       attempt integer not null,
+      process bigint not null,
       limit_key text,
       limit_to integer,
       pid integer not null,
@@ -30,10 +31,20 @@ TABLES = """
       died double precision
     );
     create table chaos_effects (token text primary key);
+    create table chaos_releases (job bigint, process bigint, at double precision);
+    create function chaos_note_release() returns trigger language plpgsql as $$
+    begin
+      insert into public.chaos_releases
+      values (old.job, old.process, extract(epoch from clock_timestamp()));
+      return null;
+    end $$;
+    create trigger chaos_note_release after delete on steady_queue_running
+      for each row execute function chaos_note_release();
 """
 START = """
-    insert into chaos_runs (run, job, token, attempt, limit_key, limit_to, pid, parent, started)
-    values (%s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
+    insert into chaos_runs
+      (run, job, token, attempt, process, limit_key, limit_to, pid, parent, started)
+    values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict do nothing
 """
 END = "update chaos_runs set ended = %s where run = %s"
 DEATH = "update chaos_runs set died = %s where run = %s"
@@ -61,8 +72,9 @@ def noted(context: Any, token: str, key: str | None = None, to: int | None = Non
     """A run, from its first line to its last, with the moments of the code, not of the rows."""
     run = uuid.uuid4().hex
     job = int(context.task_result.id)
+    process = int(context.task_result.worker_ids[-1])
     me = (os.getpid(), os.getppid(), time.time())
-    write(START, run, job, token, context.attempt, key, to, *me)
+    write(START, run, job, token, context.attempt, process, key, to, *me)
     try:
         yield run
     finally:

@@ -25,8 +25,14 @@ GRACE = 5.0
 ENDS = {"work": "successful", "limited": "successful", "flaky": "successful", "poison": "failed"}
 
 RUNS = """
-    select job, token, attempt, limit_key, limit_to, pid, parent, started, ended, died
+    select job, token, attempt, process, limit_key, limit_to, pid, parent, started, ended, died
     from chaos_runs order by started
+"""
+# What was taken from a process before it said that it had ended.
+TAKEN_AWAY = """
+    select r.job, r.process, r.parent, x.at
+    from chaos_runs r join chaos_releases x on x.job = r.job and x.process = r.process
+    where x.at > r.started and x.at < r.ended - 0.01
 """
 JOBS = """
     select j.id, j.arguments -> 'args' ->> 0, j.task, o.status, o.lost_starts
@@ -39,6 +45,7 @@ class Run:
     job: int
     token: str
     attempt: int
+    process: int
     limit_key: str | None
     limit_to: int | None
     pid: int
@@ -78,6 +85,7 @@ class Judge:
         self.executions = connection.execute(
             "select key, run_at, job from steady_queue_recurring_executions where job is not null"
         ).fetchall()
+        self.taken_away = connection.execute(TAKEN_AWAY).fetchall()
         self.fates, self.kinds = fates, kinds
         self.deaths = self._deaths(faults)
         self.silences = self._silences(faults, silences)
@@ -91,6 +99,7 @@ class Judge:
         self._count("unexpected", self._unexpected())
         self._count("ended otherwise than they should", self._misended())
         self._judge_reruns()
+        self._count("given away while they ran", self._given_away())
         self._count("over the limit", self._over_the_limit())
         self._count("recurring runs twice or lost", self._misrecurred())
         self.recoveries.sort()
@@ -177,6 +186,13 @@ class Judge:
             found.append(f"job {first.job}: {first} and {second}")
         return ["overlapping", "again"] if overlaps else ["again"]
 
+    def _given_away(self) -> list[str]:
+        return [
+            f"job {job} of process {process} at {at}"
+            for job, process, parent, at in self.taken_away
+            if not any(since <= at <= until for since, until in self.silences[parent])
+        ]
+
     def _death(self, first: Run, second: Run) -> float | None:
         for at, until in self.deaths[first.pid]:
             if first.started <= until and at <= second.started:
@@ -210,6 +226,12 @@ class Judge:
             f"job {job.id} has not ended" for job in self.jobs if job.recurs and not job.status
         ]
         self.figures["recurring runs"] = len(jobs)
+        by_key = defaultdict(list)
+        for key, run_at, _ in self.executions:
+            by_key[key].append(run_at)
+        for key, times in by_key.items():
+            gaps = {(b - a).total_seconds() for a, b in pairwise(sorted(times))}
+            found += [f"{key} has a gap of {gap} s" for gap in gaps if gap != 1]
         return found
 
 

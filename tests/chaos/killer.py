@@ -141,8 +141,13 @@ class Killer(threading.Thread):
         self._undo_in(seconds, lambda: os.kill(pid, signal.SIGCONT))
 
     def stop_supervisor(self) -> None:
+        self._stop_supervisor(self.random.choice([MOMENT, SILENCE]))
+
+    def stop_supervisor_long(self) -> None:
+        self._stop_supervisor(SILENCE)
+
+    def _stop_supervisor(self, seconds: float) -> None:
         pid = self._place().node.process.pid
-        seconds = self.random.choice([MOMENT, SILENCE])
         fault = self.journal.note("supervisor stopped", silent=[pid])
         fault.until = fault.at + seconds
         os.kill(pid, signal.SIGSTOP)
@@ -153,6 +158,9 @@ class Killer(threading.Thread):
         place = self._place()
         pids = [place.node.process.pid, *place.node.children()]
         self.journal.note("supervisor killed", pids=pids)
+        for pid in pids:
+            # One that is stopped would not notice, and go on later.
+            os.kill(pid, signal.SIGCONT)
         place.node.process.kill()
         place.node.process.wait()
         place.start()
@@ -197,8 +205,7 @@ class Killer(threading.Thread):
 
     def strand(self) -> None:
         place = self._place()
-        fault = self.journal.note("connections half open", silent=[place.node.process.pid])
-        fault.until = fault.at + SILENCE
+        self.journal.note("connections half open")
         place.proxy.strand("steady_queue_(?!enqueue)|^listen")
 
     def reset(self) -> None:
@@ -234,10 +241,6 @@ class Killer(threading.Thread):
         connection.execute("set lock_timeout = '2s'")
         self.journal.note("table locked")
         connection.execute(f"lock table steady_queue_{table} in access exclusive mode")
-        # Heartbeats cannot be written either.
-        for place in self.ground.places:
-            self.journal.faults[-1].silent.append(place.node.process.pid)
-        self.journal.faults[-1].until = time.time() + 5
         self._undo_in(5, connection.close)
 
 
@@ -262,6 +265,9 @@ PHASES = {
         (90, "kill_backend"),
         (120, "restart"),
     ],
+    "sessions": [(1, "cut_session")],
+    "terms": [(3, "term_child")],
+    "silences": [(10, "stop_supervisor_long"), (15, "silence")],
     "limits": [
         (4, "kill_child"),
         (15, "kill_scheduler"),

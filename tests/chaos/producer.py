@@ -81,12 +81,17 @@ class Producer(threading.Thread):
 
     def _enqueue_one(self, tokens: list[str]) -> None:
         [kind] = self.random.choices(list(WEIGHTS), list(WEIGHTS.values()))
-        token, seconds = self._token(kind, tokens), self.random.uniform(0, 0.2)
+        token, seconds = self._token(kind, tokens), self._seconds()
         task, arguments = getattr(self, f"_{kind}")(seconds)
         if self.random.random() < 0.1:
             ahead = timedelta(seconds=self.random.uniform(0, 10))
             task = task.using(run_after=timezone.now() + ahead)
         task.enqueue(token, *arguments)
+
+    def _seconds(self) -> float:
+        """Most are short; one in a hundred outlasts the threshold, and what it is put back for."""
+        most = 8.0 if self.random.random() < 0.01 else 0.2
+        return self.random.uniform(0, most)
 
     def _work(self, seconds: float) -> Any:
         return tasks.work, [seconds]
