@@ -11,6 +11,10 @@ __version__ = "1.0.0.dev0"
 database: str = "default"
 """Alias in ``DATABASES`` of the database that holds the queue."""
 
+listen_database: str | None = None
+"""Alias in ``DATABASES`` with the direct address of the same database, for ``LISTEN``; needed where
+that of ``database`` leads through a transaction pooler."""
+
 process_heartbeat_interval: timedelta = timedelta(seconds=5)
 """How often a supervisor says that it and its children are alive."""
 

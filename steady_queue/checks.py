@@ -62,14 +62,9 @@ def check_database(databases: Iterable[str] | None = None, **kwargs: Any) -> lis
 
 
 def _check_database_setting() -> list[CheckMessage]:
+    if unknown := _check_known("database", "listen_database"):
+        return unknown
     alias = steady_queue.database
-    if alias not in connections.settings:
-        return [
-            Error(
-                f"steady_queue.database is {alias!r}, which is not in DATABASES",
-                id="steady_queue.E002",
-            )
-        ]
     if connections[alias].vendor != "postgresql":
         return [
             Error(
@@ -80,6 +75,17 @@ def _check_database_setting() -> list[CheckMessage]:
             )
         ]
     return []
+
+
+def _check_known(*names: str) -> list[CheckMessage]:
+    return [
+        Error(
+            f"steady_queue.{name} is {alias!r}, which is not in DATABASES",
+            id="steady_queue.E002",
+        )
+        for name in names
+        if (alias := getattr(steady_queue, name)) is not None and alias not in connections.settings
+    ]
 
 
 def _check_threshold() -> list[CheckMessage]:

@@ -65,9 +65,9 @@ def _within(seconds: float, gen: Any) -> Any:
         return end.value
 
 
-def connection_parameters() -> dict[str, Any]:
+def connection_parameters(alias: str | None = None) -> dict[str, Any]:
     """What Django would connect with, asked anew at each connect: passwords may rotate."""
-    parameters = connections[steady_queue.database].get_connection_params()
+    parameters = connections[alias or steady_queue.database].get_connection_params()
     for django_only in ("cursor_factory", "context", "prepare_threshold"):
         parameters.pop(django_only, None)
     patience = {
@@ -96,11 +96,17 @@ def open_pool(size: int = 1) -> ConnectionPool[Connection]:
     )
 
 
+def is_pooled() -> bool:
+    """Whether connections lead through a transaction pooler, as Django's setting says."""
+    settings = connections[steady_queue.database].settings_dict
+    return bool(settings.get("DISABLE_SERVER_SIDE_CURSORS"))
+
+
 def _configure(connection: Connection) -> None:
     settings = connections[steady_queue.database].settings_dict
     # The queue's calls need READ COMMITTED, whatever the server's default is.
-    if settings.get("DISABLE_SERVER_SIDE_CURSORS"):
-        # Behind a transaction pooler, as Django's setting says, nothing outlives a transaction.
+    if is_pooled():
+        # Nothing outlives a transaction.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         connection.prepare_threshold = None
     else:
@@ -131,6 +137,10 @@ class Database:
                 self._pool = open_pool()
                 raise
         return self._connection
+
+    def backend_pid(self) -> int | None:
+        """The backend that the queue's calls come from; None behind a pooler, which has many."""
+        return None if is_pooled() else self.connection().info.backend_pid
 
     def drop(self) -> None:
         """Give the connection up, closed: whatever state it was in, nothing of it remains."""

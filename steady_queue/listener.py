@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import pq
 
+import steady_queue
 from steady_queue import queries
 from steady_queue.connections import LOST, PatientConnection, connection_parameters
 from steady_queue.crash_points import reach
@@ -107,10 +108,14 @@ class Listener:
             self.connection = None
 
     def _connect(self) -> None:
-        connection = PatientConnection.connect(**connection_parameters(), autocommit=True)
+        parameters = connection_parameters(steady_queue.listen_database)
+        connection = PatientConnection.connect(**parameters, autocommit=True)
         try:
             if not _is_direct(connection):
-                raise psycopg.OperationalError("the address leads to a transaction pooler")
+                raise psycopg.OperationalError(
+                    "the address leads to a transaction pooler; give steady_queue.listen_database "
+                    "an alias with a direct one"
+                )
             connection.add_notify_handler(lambda notify: self._hear(notify.payload, notify.pid))
             connection.execute(f"listen {CHANNEL}")
         except BaseException:

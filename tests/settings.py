@@ -53,6 +53,13 @@ if name := os.environ.get("TEST_DATABASE_NAME"):
     # Processes that a test starts work on the database of that test.
     DATABASES["default"]["NAME"] = name
 
+if os.environ.get("TEST_POOLED"):
+    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True
+if host := os.environ.get("TEST_DIRECT_HOST"):
+    # The same database, without the pooler between.
+    DATABASES["direct"] = {**DATABASES["default"], "HOST": host, "PORT": "5432"}
+    steady_queue.listen_database = "direct"
+
 TASKS = {"default": {"BACKEND": "steady_queue.backend.SteadyQueueBackend", "QUEUES": []}}
 
 LOGGING = {

@@ -72,7 +72,7 @@ class Worker(Loop):
         jobs = self.hand_in_and_claim(finished, room)
         self.crew.start(jobs)
         self._disown()
-        self.listener.own_pid = self.database.connection().info.backend_pid
+        self.listener.own_pid = self.database.backend_pid()
         self._move_marks(len(jobs))
         seconds = self._rest_after(len(jobs), room)
         self.watch(self.listener.connection)

@@ -152,6 +152,13 @@ def test_a_database_that_is_not_configured_is_an_error(monkeypatch):
     assert said.msg == "steady_queue.database is 'gone', which is not in DATABASES"
 
 
+def test_an_address_for_listening_that_is_not_configured_is_an_error(monkeypatch):
+    monkeypatch.setattr(steady_queue, "listen_database", "gone")
+    said = found()["E002"]
+    assert said.level == ERROR
+    assert said.msg == "steady_queue.listen_database is 'gone', which is not in DATABASES"
+
+
 def test_a_database_that_is_not_postgresql_is_an_error(db, monkeypatch, alias):
     monkeypatch.setattr(steady_queue, "database", alias("lite", **LITE))
     # Django asks it for JSON, and the test case would forbid it to connect by itself.
