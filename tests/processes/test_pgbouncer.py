@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 PORT = 6432
-POOL_SIZE = 4
+POOL_SIZE = 1
 CONFIGURATION = """
 [databases]
 * = host={host} port={port} user=postgres
@@ -137,7 +137,7 @@ def waiting(watch):
     return watch.value("select count(*) from pg_locks where locktype = 'advisory'")
 
 
-def test_work_goes_through_the_pooler_and_listen_past_it(server, pooler, node, watch):
+def test_work_goes_through_the_pooler_and_listen_past_it(server, pooler, node, watch, capfd):
     one = node(TEST_DIRECT_HOST=server.entry["HOST"])
     # Nobody polls for an hour: what happens from here on is due to a notification.
     watch.until_idle(3)
@@ -146,9 +146,11 @@ def test_work_goes_through_the_pooler_and_listen_past_it(server, pooler, node, w
     server.enqueue("ask_again")
     watch.until_states(successful=101)
     assert sorted(word for word in watch.heard() if word in words) == sorted(words)
-    # Only the three that listen came past the pooler, which shares out four connections.
+    # Only the three that listen came past the pooler, which shares out one connection.
     sessions = "select count(*) from pg_stat_activity where application_name = 'steady_queue'"
     assert watch.value(sessions) <= 3 + POOL_SIZE
+    # Nor did anything have to be tried again.
+    assert "database refused" not in capfd.readouterr().err
     assert one.stop() == 0
     assert watch.value("select count(*) from steady_queue_processes") == 0
 
