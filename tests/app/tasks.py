@@ -270,6 +270,14 @@ def persist_nap(seconds, word="nap"):
 
 
 @task()
+def hold_the_interpreter(seconds, word):
+    """No other thread of the process runs meanwhile."""
+    say(f"{word} begins")
+    ctypes.PyDLL(None).usleep(ctypes.c_uint(int(seconds * 1e6)))
+    say(f"{word} ends")
+
+
+@task()
 def leave_a_thread(word):
     """One that the interpreter would wait for at its end."""
     threading.Thread(target=threading.Event().wait, daemon=False).start()

@@ -39,6 +39,10 @@ def say_changes(connection: Any) -> None:
             "create or replace trigger say_change after insert or delete "
             f"on steady_queue_{table} for each statement execute function say_change()"
         )
+    connection.execute(
+        "create or replace trigger say_pid after update of pid on steady_queue_processes "
+        "for each statement execute function say_change()"
+    )
 
 
 @pytest.fixture
