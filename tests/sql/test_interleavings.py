@@ -19,6 +19,8 @@ import pytest
 
 from tests.sql.sessions import Session
 
+pytestmark = pytest.mark.slow
+
 SESSIONS = 4
 STEPS = 400
 QUEUES = ["a", "b", "new"]
