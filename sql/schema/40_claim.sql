@@ -324,6 +324,7 @@ begin
         limit v_left
       ) o;
       v_moved := 0;
+      v_admitted := null;
       v_parked := null;
       if v_limited is not null then
         select a.admitted, a.moved, a.parked_keys into v_admitted, v_moved, v_parked
@@ -333,13 +334,12 @@ begin
       return query
       with taken as (
         delete from steady_queue_ready r where r.ctid = any (v_rows)
-        returning r.*
+        returning r.*, r.ctid = any (v_admitted) as admitted
       ), claimed as (
         select t.position, t.job, t.attempt, t.lost_starts, t.suspect, t.limit_key,
-          case
-            when t.holds_until > clock_timestamp() then t.holds_until
-            else clock_timestamp() + j.limit_for
-          end as holds_until,
+          -- A slot that was handed over is not prolonged, should it run out at this moment.
+          case when t.admitted then clock_timestamp() + j.limit_for else t.holds_until end
+            as holds_until,
           j.task, j.backend, j.queue, j.priority, j.arguments, j.run_after, j.enqueued_at,
           clock_timestamp() as claimed_at
         from taken t

@@ -320,22 +320,17 @@ class Supervisor(Loop):
 
         Tried again: a connection lost while nothing was asked of it shows only now.
         """
+        if self.process_id:
+            self.lost.append(Lost(self.process_id, self.name))
         for _ in range(3):
             try:
                 self._recover()
-                if self.lost:
-                    self.wait(RECOVER_AGAIN)
-                    continue
-                if self.process_id:
-                    self._deregister()
-                return
+                if not self.lost:
+                    return
+                self.wait(RECOVER_AGAIN)
             except psycopg.Error as error:
                 # In the end others will find the numbers silent and put the jobs back.
                 self.back_off(error)
-
-    def _deregister(self) -> None:
-        connection, most = self.database.connection(), steady_queue.max_lost_starts
-        queries.recover_jobs(connection, self.process_id, [], "", "", most)
 
     def _until_next(self) -> float:
         now = time.monotonic()

@@ -202,3 +202,11 @@ def test_maintenance_reaches_every_key(queue, worker, sql):
     sql("delete from steady_queue_running")
     sql("select steady_queue_maintain_limits(3)")
     assert len(queue.claim(worker, count=20)) == 7
+
+
+def test_claiming_a_job_does_not_prolong_the_slot_that_it_was_handed(queue, worker, sql, holding):
+    holder, _ = holding
+    [(until,)] = sql("select holds_until from steady_queue_ready where job = %s", holder)
+    assert holder in queue.claim(worker)
+    kept = sql("select holds_until from steady_queue_running where job = %s", holder)
+    assert kept == [(until,)]
