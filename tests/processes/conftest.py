@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,6 +44,14 @@ def say_changes(connection: Any) -> None:
         "create or replace trigger say_pid after update of pid on steady_queue_processes "
         "for each statement execute function say_change()"
     )
+
+
+@pytest.fixture(scope="module")
+def open_folder() -> Iterator[Path]:
+    """A folder for servers of other users than ours. Those of pytest are closed to all others,
+    whenever a pytest starts."""
+    with tempfile.TemporaryDirectory(prefix="steady-queue-", dir="/tmp") as name:
+        yield Path(name)
 
 
 @pytest.fixture

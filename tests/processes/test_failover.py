@@ -74,15 +74,15 @@ class Standby:
 
 
 @pytest.fixture
-def primary(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("primary") / "server")
+def primary(open_folder, request):
+    server = Server(open_folder / f"{request.node.name[:20]}-primary")
     yield server
     embedded.stop(server.path)
 
 
 @pytest.fixture
-def standby(primary, tmp_path_factory):
-    one = Standby(primary, tmp_path_factory.mktemp("standby") / "server")
+def standby(primary, open_folder, request):
+    one = Standby(primary, open_folder / f"{request.node.name[:20]}-standby")
     yield one
     one.control("stop", "-m", "immediate")
 

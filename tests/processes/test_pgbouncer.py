@@ -3,8 +3,6 @@
 import os
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -42,10 +40,10 @@ log_stats = 0
 class Pooler:
     """A PgBouncer before a server, reached by a socket in a folder of its own."""
 
-    def __init__(self, server):
+    def __init__(self, server, folder):
         self.owner = embedded._as_owner(server.path / "data")
-        # Short: a socket's name may have a hundred bytes or so.
-        self.folder = Path(tempfile.mkdtemp(prefix="pooler-", dir="/tmp"))
+        self.folder = folder
+        self.folder.mkdir()
         file = self.folder / "pgbouncer.ini"
         file.write_text(
             CONFIGURATION.format(
@@ -86,15 +84,15 @@ class Pooler:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    one = Server(tmp_path_factory.mktemp("pooled") / "server")
+def server(open_folder):
+    one = Server(open_folder / "server")
     yield one
     embedded.stop(one.path)
 
 
 @pytest.fixture
-def pooler(server):
-    one = Pooler(server)
+def pooler(server, open_folder):
+    one = Pooler(server, open_folder / "pooler")
     yield one
     one.close()
 
