@@ -15,6 +15,7 @@ parser.add_argument(
     help="processes, database, limits (all by default), sessions, terms, silences",
 )
 parser.add_argument("--polling", type=float, default=1, help="seconds")
+parser.add_argument("--rate", type=float, default=30, help="transactions a second")
 parser.add_argument("--folder", help="where to keep the server, the logs and the history")
 arguments = parser.parse_args()
 arguments.folder = arguments.folder or tempfile.mkdtemp(prefix="chaos-")

@@ -28,11 +28,13 @@ RUNS = """
     select job, token, attempt, process, limit_key, limit_to, pid, parent, started, ended, died
     from chaos_runs order by started
 """
-# What was taken from a process before it said that it had ended.
+# Runs that had come to their end when their job was no longer their process's.
 TAKEN_AWAY = """
-    select r.job, r.process, r.parent, x.at
-    from chaos_runs r join chaos_releases x on x.job = r.job and x.process = r.process
-    where x.at > r.started and x.at < r.ended - 0.01
+    select r.job, r.process, r.parent, r.started, r.ended
+    from chaos_runs r
+    where r.ended is not null and not exists (
+      select from chaos_releases x
+      where x.job = r.job and x.process = r.process and x.at >= r.ended - 0.01)
 """
 JOBS = """
     select j.id, j.arguments -> 'args' ->> 0, j.task, o.status, o.lost_starts
@@ -188,9 +190,9 @@ class Judge:
 
     def _given_away(self) -> list[str]:
         return [
-            f"job {job} of process {process} at {at}"
-            for job, process, parent, at in self.taken_away
-            if not any(since <= at <= until for since, until in self.silences[parent])
+            f"job {job} of process {process}, at {started} to {ended}"
+            for job, process, parent, started, ended in self.taken_away
+            if not any(at <= ended and started <= until for at, until in self.silences[parent])
         ]
 
     def _death(self, first: Run, second: Run) -> float | None:

@@ -113,6 +113,13 @@ class Killer(threading.Thread):
     def _place(self) -> Place:
         return self.random.choice(self.ground.places)
 
+    def _busy_place(self) -> Place:
+        """Where something long has begun, if anywhere."""
+        with self.ground.connect() as connection:
+            parents = connection.execute(LONG_RUNS, [time.time() - MOMENT]).fetchall()
+        busy = [p for p in self.ground.places if (p.node.process.pid,) in parents[:1]]
+        return busy[0] if busy else self._place()
+
     # Processes.
 
     def kill_child(self) -> None:
@@ -147,7 +154,7 @@ class Killer(threading.Thread):
         self._stop_supervisor(SILENCE)
 
     def _stop_supervisor(self, seconds: float) -> None:
-        pid = self._place().node.process.pid
+        pid = self._busy_place().node.process.pid
         fault = self.journal.note("supervisor stopped", silent=[pid])
         fault.until = fault.at + seconds
         os.kill(pid, signal.SIGSTOP)
@@ -246,6 +253,9 @@ class Killer(threading.Thread):
 
 STORM = [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH]
 CUTS = ["claim_jobs", "finish_jobs", "heartbeat", "dispatch_jobs", "^commit", "recover_jobs"]
+LONG_RUNS = """
+    select parent from chaos_runs where ended is null and started < %s order by started desc
+"""
 SESSIONS = "select pid from pg_stat_activity where application_name = 'steady_queue'"
 
 PHASES = {
@@ -265,9 +275,9 @@ PHASES = {
         (90, "kill_backend"),
         (120, "restart"),
     ],
-    "sessions": [(1, "cut_session")],
+    "sessions": [(0.5, "cut_session")],
     "terms": [(3, "term_child")],
-    "silences": [(10, "stop_supervisor_long"), (15, "silence")],
+    "silences": [(11, "stop_supervisor_long")],
     "limits": [
         (4, "kill_child"),
         (15, "kill_scheduler"),

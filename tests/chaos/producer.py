@@ -15,6 +15,12 @@ from django.utils import timezone
 from tests.chaos import tasks
 
 KEYS = 40
+LONG = 0.01
+"""Of one: jobs that outlast the threshold."""
+
+BURST, BURST_KEYS, BURST_EVERY = 40, 200, 100
+"""Jobs at once on two keys, of so many keys, once in so many transactions."""
+
 WEIGHTS = {"work": 78, "limited": 15, "flaky": 5, "poison": 2}
 """Of a hundred jobs."""
 
@@ -34,20 +40,23 @@ class Producer(threading.Thread):
         self.random = random.Random(seed)
         self.fates: dict[str, str] = {}
         self.kinds: dict[str, str] = {}
+        self.bursts = False
         self.stopped = threading.Event()
         self._per_second = per_second
         self._ledger = ledger
 
     def run(self) -> None:
         while not self.stopped.wait(self.random.expovariate(self._per_second)):
-            self.produce(self._enqueue_one)
+            if self.bursts and self.random.randrange(BURST_EVERY) == 0:
+                self.produce(self._enqueue_burst)
+            else:
+                self.produce(self._enqueue_one)
         connection.close()
 
-    def produce(self, enqueue: Any, rolls_back: bool | None = None) -> None:
+    def produce(self, enqueue: Any) -> None:
         """One transaction, and its lines in the ledger."""
         tokens: list[str] = []
-        if rolls_back is None:
-            rolls_back = self.random.random() < 0.2
+        rolls_back = self.random.random() < 0.2
         fate = "rolled back"
         try:
             with transaction.atomic():
@@ -64,14 +73,13 @@ class Producer(threading.Thread):
             self.fates[token] = fate
             self._ledger.write(f"{token} {fate}\n")
 
-    def enqueue_limited(self, tokens: list[str], count: int, keys: int) -> None:
-        """A burst of short jobs."""
-        for _ in range(count):
-            token = self._token("limited", tokens)
-            task = tasks.LIMITED[self.random.choice([1, 2, 5])]
-            task.enqueue(
-                token, self.random.uniform(0, 0.02), f"burst {self.random.randrange(keys)}"
-            )
+    def _enqueue_burst(self, tokens: list[str]) -> None:
+        """Of short jobs: all workers wake up and decide about the same keys."""
+        keys = self.random.sample(range(BURST_KEYS), 2)
+        for number in range(BURST):
+            token, key = self._token("limited", tokens), keys[number % 2]
+            task = tasks.LIMITED[[1, 2, 5][key % 3]]
+            task.enqueue(token, self.random.uniform(0, 0.02), f"burst {key}")
 
     def _token(self, kind: str, tokens: list[str]) -> str:
         token = uuid.UUID(int=self.random.getrandbits(128)).hex
@@ -89,9 +97,9 @@ class Producer(threading.Thread):
         task.enqueue(token, *arguments)
 
     def _seconds(self) -> float:
-        """Most are short; one in a hundred outlasts the threshold, and what it is put back for."""
-        most = 8.0 if self.random.random() < 0.01 else 0.2
-        return self.random.uniform(0, most)
+        """Most are short; some outlast the threshold."""
+        long = self.random.random() < LONG
+        return self.random.uniform(4, 8) if long else self.random.uniform(0, 0.2)
 
     def _work(self, seconds: float) -> Any:
         return tasks.work, [seconds]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ from tests.chaos.field import Field
 from tests.chaos.judge import Judge, percentile
 from tests.chaos.killer import Journal, Killer
 
-PER_SECOND = 30.0
 ENDED_WITHIN = 60.0
 """Seconds from the last fault to the end of the last job."""
 
@@ -25,24 +26,26 @@ LEFT = """
       + (select count(*) from steady_queue_blocked) + (select count(*) from steady_queue_scheduled)
 """
 FULL = ["processes", "database", "limits"]
-BURST_KEYS, BURST_PER_MINUTE = 200, 400
 
 
-def run(
-    folder: Path,
-    seconds: float,
-    seed: str,
-    phases: list[str] | None = None,
-    polling: float = 1,
-) -> int:
+@dataclass
+class Plan:
+    """``polling`` in seconds, of all processes; ``rate`` in transactions a second."""
+
+    folder: Path
+    seconds: float
+    seed: str
+    phases: list[str]
+    polling: float
+    rate: float
+
+
+def run(plan: Plan) -> int:
     """The exit status: 1 when anything was not as it should be."""
-    phases = phases or FULL
-    print(
-        f"seed {seed}, {seconds:.0f} s, phases {', '.join(phases)}; history in {folder}", flush=True
-    )
-    ground = Field(folder, polling)
+    print(f"{plan}", flush=True)
+    ground = Field(plan.folder, plan.polling)
     try:
-        violations, figures = _run(ground, seconds, seed, phases)
+        violations, figures = _run(ground, plan)
     finally:
         ground.close()
     for name, value in figures.items():
@@ -53,25 +56,22 @@ def run(
     return 1 if violations else 0
 
 
-def _run(
-    ground: Field, seconds: float, seed: str, phases: list[str]
-) -> tuple[list[str], dict[str, Any]]:
+def _run(ground: Field, plan: Plan) -> tuple[list[str], dict[str, Any]]:
     producer_class = _producer(ground)
     journal = Journal(open(ground.folder / "journal.txt", "w"))  # noqa: SIM115
     ledger = open(ground.folder / "ledger.txt", "w")  # noqa: SIM115
-    producer, checker = producer_class(seed, PER_SECOND, ledger), Checker(ground.url)
+    producer, checker = producer_class(plan.seed, plan.rate, ledger), Checker(ground.url)
     violations = [] if _is_up(ground) else ["the nodes did not start"]
     producer.start()
     checker.start()
     errors: list[str] = []
-    for phase in phases:
+    seconds = plan.seconds / len(plan.phases)
+    for phase in plan.phases:
+        producer.bursts = phase == "limits"
         if phase == "limits":
             _add_schedules(ground)
-            count = int(BURST_PER_MINUTE * seconds / len(phases) / 60)
-            producer.produce(lambda t, n=count: producer.enqueue_limited(t, n, BURST_KEYS), False)
-        killer = Killer(
-            phase, seconds / len(phases), random.Random(f"{seed} {phase}"), ground, journal
-        )
+        randomness = random.Random(f"{plan.seed} {phase}")
+        killer = Killer(phase, seconds, randomness, ground, journal)
         killer.run()
         errors += killer.errors
     last_fault = time.monotonic()
@@ -193,7 +193,11 @@ def _figures(
 
 
 def main(arguments: Any) -> None:
+    # So that servers and nodes are ended even so.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     folder = Path(arguments.folder)
     folder.mkdir(parents=True, exist_ok=True)
+    phases = arguments.phases or FULL
     seconds = arguments.minutes * 60
-    sys.exit(run(folder, seconds, arguments.seed, arguments.phases, arguments.polling))
+    plan = Plan(folder, seconds, arguments.seed, phases, arguments.polling, arguments.rate)
+    sys.exit(run(plan))

@@ -32,6 +32,7 @@ class Mutant:
     changes: dict[str, str]
     phase: str
     polling: str = "1"
+    rate: str = "30"
 
 
 MUTANTS = [
@@ -75,6 +76,7 @@ MUTANTS = [
         {"                self._heard.update(self.topics)\n": ""},
         "sessions",
         polling="3600",
+        rate="2",
     ),
     Mutant(
         "recurring tick without unique key",
@@ -123,16 +125,28 @@ def copy_with(mutant: Mutant, folder: Path) -> None:
 def first_violation(mutant: Mutant, folder: Path) -> str | None:
     """As the run printed it; None when it found nothing in time."""
     command = [sys.executable, "-m", "tests.chaos", "--minutes", MINUTES, "--seed", "1"]
-    command += ["--phases", mutant.phase, "--polling", mutant.polling, "--folder", "chaos"]
+    command += [
+        "--phases",
+        mutant.phase,
+        "--polling",
+        mutant.polling,
+        "--rate",
+        mutant.rate,
+        "--folder",
+        "chaos",
+    ]
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, check=False, timeout=LONGEST
-        )
+        output, _ = process.communicate(timeout=LONGEST)
     except subprocess.TimeoutExpired:
+        process.terminate()
+        process.communicate()
         return None
-    found = [line for line in done.stdout.splitlines() if line.startswith("VIOLATION")]
-    if not found and done.returncode:
-        print(done.stdout, done.stderr)
+    found = [line for line in output.splitlines() if line.startswith("VIOLATION")]
+    if not found and process.returncode:
+        print(output)
     return found[0] if found else None
 
 
