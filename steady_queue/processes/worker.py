@@ -241,7 +241,9 @@ class Worker(Loop):
         for job, reason in refused.items():
             if reason == "stale":
                 logger.warning(
-                    "lost job: job=%s process=%s; its outcome is dropped", job, self.name
+                    "stale: job=%s process=%s; another has it, or its outcome stands already",
+                    job,
+                    self.name,
                 )
         self._busy = [o for o in finished if refused.get(o.job) == "busy"]
         self.crew.keep(self._busy)
