@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.db import ProgrammingError, connection
 from django.tasks import task
@@ -32,6 +32,11 @@ def noop(*args, **kwargs):
 @task()
 def speak(word):
     say(word)
+
+
+@task()
+def tell_time():
+    say(datetime.now(UTC).isoformat())
 
 
 @task()

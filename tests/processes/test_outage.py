@@ -1,6 +1,8 @@
 """The database goes away and comes back: nothing is lost, nothing runs twice, nobody dies."""
 
 import os
+import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -182,4 +184,57 @@ def test_the_default_isolation_is_the_applications_affair(server, start, isolati
     watch.until(lambda: ended(watch) >= 62, "two runs of a schedule")
     watch.rows("select steady_queue_unschedule_task('tick')")
     assert watch.value("select count(*) from steady_queue_errors") == 0
+    assert node.stop() == 0
+
+
+@pytest.fixture
+def small_disk(server, open_folder):
+    """A file system of 16 MB that holds the table of outcomes."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16m", "none", open_folder], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    space = open_folder / "space"
+    space.mkdir()
+    owner = (server.path / "data").stat()
+    os.chown(space, owner.st_uid, owner.st_gid)
+    os.chmod(open_folder, 0o755)
+    try:
+        with server.connect() as connection:
+            connection.execute(f"create tablespace small location '{space}'")
+            connection.execute("alter table steady_queue_outcomes set tablespace small")
+            yield open_folder
+            connection.execute("alter table steady_queue_outcomes set tablespace pg_default")
+            connection.execute("drop tablespace small")
+    finally:
+        subprocess.run(["umount", "--lazy", open_folder], check=True)
+
+
+def fill(folder):
+    with suppress(OSError), open(folder / "filler", "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def refused(watch):
+    return watch.value(
+        "select xact_rollback from pg_stat_database where datname = current_database()"
+    )
+
+
+def test_a_full_disk_is_waited_for(server, start, small_disk):
+    node = start(server.env)
+    watch = node.watch
+    pids = node.children()
+    before = refused(watch)
+    fill(small_disk)
+    with server.connect() as connection:
+        for _ in range(500):
+            connection.execute("select steady_queue_enqueue('tests.app.tasks.noop')")
+    watch.until(lambda: refused(watch) > before, "an outcome that finds no room")
+    (small_disk / "filler").unlink()
+    watch.until_states(successful=500)
+    assert watch.value("select count(*) from steady_queue_outcomes where lost_starts > 0") == 0
+    assert node.children() == pids
     assert node.stop() == 0
