@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from datetime import timedelta
 
@@ -22,42 +21,24 @@ TAKE_TIME = (
 """What may be late while faults go on: a violation when it is found in three looks in a row."""
 
 CHECK = "select invariant, subject, found from steady_queue_check(%s, %s)"
-SILENT = """
-    select s.pid from steady_queue_processes s
-    where s.kind = 'supervisor' and s.heartbeat_at < clock_timestamp() - %s::interval
-      -- Where everybody is silent, nobody is called dead for it.
-      and exists (
-        select from steady_queue_processes o
-        where o.kind = 'supervisor' and o.heartbeat_at > clock_timestamp() - interval '2 s')
-"""
 
 
 class Checker(threading.Thread):
-    """Collects ``violations``; and ``silences``, pid and moment, of supervisors in a live database.
-
-    A busy machine may keep a supervisor from its heartbeats: the others are then right to call it
-    dead, although nobody did it any harm.
-    """
+    """Collects ``violations``."""
 
     def __init__(self, url: str) -> None:
         super().__init__(name="checker", daemon=True)
         self.violations: list[str] = []
-        self.silences: list[tuple[int, float]] = []
         self.looks = 0
         self.stopped = threading.Event()
         self._url = url
         self._late: Counter[tuple[str, str]] = Counter()
         self._connection: psycopg.Connection | None = None
-        self._up_since = 0.0
 
     def run(self) -> None:
-        look_at = time.monotonic()
-        while not self.stopped.wait(0.5):
+        while not self.stopped.wait(EVERY):
             try:
-                self._listen_for_silence()
-                if time.monotonic() >= look_at:
-                    look_at = time.monotonic() + EVERY
-                    self.look()
+                self.look()
             except psycopg.Error:
                 self._connection = None
 
@@ -66,7 +47,6 @@ class Checker(threading.Thread):
             self._connection = psycopg.connect(
                 self._url, autocommit=True, application_name="checker"
             )
-            self._up_since = time.monotonic()
         return self._connection
 
     def look(self) -> None:
@@ -82,11 +62,3 @@ class Checker(threading.Thread):
         for invariant, subject, what in found:
             if invariant not in TAKE_TIME or self._late[invariant, subject] == 3:
                 self.violations.append(f"{invariant}: {subject}: {what}")
-
-    def _listen_for_silence(self) -> None:
-        connection = self.connection()
-        connection.execute("set statement_timeout = '4s'")
-        silent = connection.execute(SILENT, [THRESHOLD]).fetchall()
-        # Nor after an outage.
-        if time.monotonic() - self._up_since > 2 * THRESHOLD.total_seconds():
-            self.silences += [(pid, time.time()) for (pid,) in silent]

@@ -40,6 +40,16 @@ TABLES = """
     end $$;
     create trigger chaos_note_release after delete on steady_queue_running
       for each row execute function chaos_note_release();
+    create table chaos_removals (process bigint, silent_for double precision, at double precision);
+    create function chaos_note_removal() returns trigger language plpgsql as $$
+    begin
+      insert into public.chaos_removals
+      values (old.id, extract(epoch from clock_timestamp() - old.heartbeat_at),
+        extract(epoch from clock_timestamp()));
+      return null;
+    end $$;
+    create trigger chaos_note_removal after delete on steady_queue_processes
+      for each row execute function chaos_note_removal();
 """
 START = """
     insert into chaos_runs

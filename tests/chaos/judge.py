@@ -12,9 +12,7 @@ import psycopg
 from tests.chaos.killer import Fault
 
 THRESHOLD = 3.0
-
-AFTERMATH = 8.0
-"""Seconds after a silence in which what was put back meanwhile may still run twice."""
+"""Seconds: a process removed after a longer silence was rightly called dead."""
 
 CLOSE = 1.0
 """Seconds by which a death may seem to come before a start that it ended."""
@@ -30,11 +28,15 @@ RUNS = """
 """
 # Runs that had come to their end when their job was no longer their process's.
 TAKEN_AWAY = """
-    select r.job, r.process, r.parent, r.started, r.ended
+    select r.job, r.process, r.started, r.ended
     from chaos_runs r
     where r.ended is not null and not exists (
       select from chaos_releases x
       where x.job = r.job and x.process = r.process and x.at >= r.ended - 0.01)
+"""
+# From when to when the jobs of a process were rightly given to others.
+SILENCES = """
+    select process, at - silent_for + %s, at from chaos_removals where silent_for >= %s
 """
 JOBS = """
     select j.id, j.arguments -> 'args' ->> 0, j.task, o.status, o.lost_starts
@@ -77,7 +79,6 @@ class Judge:
         self,
         connection: psycopg.Connection,
         faults: list[Fault],
-        silences: list[tuple[int, float]],
         fates: dict[str, str],
         kinds: dict[str, str],
     ) -> None:
@@ -90,7 +91,10 @@ class Judge:
         self.taken_away = connection.execute(TAKEN_AWAY).fetchall()
         self.fates, self.kinds = fates, kinds
         self.deaths = self._deaths(faults)
-        self.silences = self._silences(faults, silences)
+        self.silences = {
+            process: (since, until)
+            for process, since, until in connection.execute(SILENCES, [THRESHOLD] * 2)
+        }
         self.violations: list[str] = []
         self.figures: dict[str, Any] = {}
         self.recoveries: list[float] = []
@@ -121,19 +125,6 @@ class Judge:
             if run.died:
                 deaths[run.pid].append((run.died, run.died + CLOSE))
         return deaths
-
-    def _silences(
-        self, faults: list[Fault], noticed: list[tuple[int, float]]
-    ) -> dict[int, list[tuple[float, float]]]:
-        """For each supervisor the spans in which others may have called its processes dead."""
-        silences: dict[int, list[tuple[float, float]]] = defaultdict(list)
-        for fault in faults:
-            if fault.until - fault.at >= THRESHOLD:
-                for pid in fault.silent:
-                    silences[pid].append((fault.at, fault.until + AFTERMATH))
-        for pid, at in noticed:
-            silences[pid].append((at - THRESHOLD, at + AFTERMATH))
-        return silences
 
     def _lost(self) -> list[str]:
         ended = {job.token for job in self.jobs if job.status}
@@ -178,11 +169,11 @@ class Judge:
         overlaps = first.ended is not None and second.started < first.ended
         if second.attempt > first.attempt and not overlaps:
             return []
-        silent = self._was_silent(first, second)
+        silent = self._was_silent(first.process, first.started, second.started)
         died = None if overlaps else self._death(first, second)
         if silent:
             self._zombies.add(id(first))
-        elif died is not None and first.ended is None:
+        if died is not None and first.ended is None:
             self.recoveries.append(max(0.0, second.started - died))
         if not silent and died is None:
             found.append(f"job {first.job}: {first} and {second}")
@@ -191,21 +182,19 @@ class Judge:
     def _given_away(self) -> list[str]:
         return [
             f"job {job} of process {process}, at {started} to {ended}"
-            for job, process, parent, started, ended in self.taken_away
-            if not any(at <= ended and started <= until for at, until in self.silences[parent])
+            for job, process, started, ended in self.taken_away
+            if not self._was_silent(process, started, ended)
         ]
+
+    def _was_silent(self, process: int, started: float, ended: float) -> bool:
+        since, until = self.silences.get(process, (0.0, 0.0))
+        return since <= ended and started <= until
 
     def _death(self, first: Run, second: Run) -> float | None:
         for at, until in self.deaths[first.pid]:
             if first.started <= until and at <= second.started:
                 return at
         return None
-
-    def _was_silent(self, first: Run, second: Run) -> bool:
-        return any(
-            at <= second.started and first.started <= until
-            for at, until in self.silences[first.parent]
-        )
 
     def _over_the_limit(self) -> list[str]:
         by_key = defaultdict(list)

@@ -7,16 +7,16 @@ import itertools
 import os
 import random
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
+from steady_queue import embedded
 from tests.chaos.field import Field, Place
 
 MOMENT = 0.5
@@ -28,13 +28,11 @@ SILENCE = 6.0
 
 @dataclass
 class Fault:
-    """``pids`` are who ended or may end of it; ``silent`` the supervisors that could not speak."""
+    """``pids`` are of those who ended or may end of it."""
 
     kind: str
     at: float
-    pids: list[int] = field(default_factory=list)
-    silent: list[int] = field(default_factory=list)
-    until: float = 0.0
+    pids: list[int]
 
 
 class Journal:
@@ -42,25 +40,27 @@ class Journal:
         self.faults: list[Fault] = []
         self._file = file
 
-    def note(self, kind: str, **more: Any) -> Fault:
+    def note(self, kind: str, pids: list[int] | None = None) -> None:
         """Before it is done, so that nothing that follows of it is earlier."""
-        fault = Fault(kind, time.time(), **more)
+        fault = Fault(kind, time.time(), pids or [])
         self.faults.append(fault)
         self._file.write(f"{fault}\n")
         self._file.flush()
-        return fault
 
     def counts(self) -> Counter[str]:
         return Counter(fault.kind for fault in self.faults)
 
 
-class Killer(threading.Thread):
+class NobodyThereError(Exception):
+    """What was to be harmed is gone already."""
+
+
+class Killer:
     """One phase of faults. Each has a period; what has to be undone later waits in ``_plan``."""
 
     def __init__(
         self, phase: str, seconds: float, random: random.Random, ground: Field, journal: Journal
     ) -> None:
-        super().__init__(name="killer", daemon=True)
         self.random = random
         self.ground = ground
         self.journal = journal
@@ -76,11 +76,10 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         end = time.monotonic() + self.seconds
-        while self._plan and time.monotonic() < end:
+        while self._plan[0][0] < end:
             at, _, act = heapq.heappop(self._plan)
-            time.sleep(max(0.0, min(at, end) - time.monotonic()))
-            if at < end:
-                act()
+            time.sleep(max(0.0, at - time.monotonic()))
+            act()
         # What is still undone: the end of a silence, the start of a server.
         for at, _, act in sorted(self._plan):
             if getattr(act, "heals", False):
@@ -92,8 +91,7 @@ class Killer(threading.Thread):
         def act() -> None:
             try:
                 fault()
-            except (psycopg.Error, ProcessLookupError, IndexError) as error:
-                # The one to be hit was gone, or the database is away already.
+            except (psycopg.Error, ProcessLookupError, NobodyThereError) as error:
                 self.errors.append(f"{fault.__name__}: {error!r}")
             self._in(period * self.random.uniform(0.7, 1.3), act)
 
@@ -109,6 +107,11 @@ class Killer(threading.Thread):
 
         act.heals = True  # type: ignore[attr-defined]
         self._in(seconds, act)
+
+    def _one_of(self, pids: list[int]) -> int:
+        if not pids:
+            raise NobodyThereError
+        return self.random.choice(pids)
 
     def _place(self) -> Place:
         return self.random.choice(self.ground.places)
@@ -130,18 +133,18 @@ class Killer(threading.Thread):
 
     def kill_scheduler(self) -> None:
         pids = [pid for place in self.ground.places for pid in place.node.pids("scheduler")]
-        pid = self.random.choice(pids)
+        pid = self._one_of(pids)
         self.journal.note("scheduler killed", pids=[pid])
         os.kill(pid, signal.SIGKILL)
 
     def storm(self) -> None:
-        pid = self.random.choice(self._place().node.children())
+        pid = self._one_of(self._place().node.children())
         self.journal.note("signal storm", pids=[pid])
         for _ in range(20):
             os.kill(pid, self.random.choice(STORM))
 
     def stop_child(self) -> None:
-        pid = self.random.choice(self._place().node.children())
+        pid = self._one_of(self._place().node.children())
         self.journal.note("child stopped")
         os.kill(pid, signal.SIGSTOP)
         seconds = self.random.choice([MOMENT, SILENCE])
@@ -155,8 +158,7 @@ class Killer(threading.Thread):
 
     def _stop_supervisor(self, seconds: float) -> None:
         pid = self._busy_place().node.process.pid
-        fault = self.journal.note("supervisor stopped", silent=[pid])
-        fault.until = fault.at + seconds
+        self.journal.note("supervisor stopped")
         os.kill(pid, signal.SIGSTOP)
         self._undo_in(seconds, lambda: os.kill(pid, signal.SIGCONT))
 
@@ -173,7 +175,7 @@ class Killer(threading.Thread):
         place.start()
 
     def _signal_child(self, kind: str, number: int) -> None:
-        pid = self.random.choice(self._place().node.children())
+        pid = self._one_of(self._place().node.children())
         self.journal.note(kind, pids=[pid])
         os.kill(pid, number)
 
@@ -185,7 +187,7 @@ class Killer(threading.Thread):
     def _signal_session(self, kind: str, act: str) -> int:
         with self.ground.connect() as connection:
             pids = [pid for (pid,) in connection.execute(SESSIONS)]
-            pid = self.random.choice(pids)
+            pid = self._one_of(pids)
             self.journal.note(kind)
             connection.execute(f"select {act} from pg_stat_activity where pid = %s", [pid])
             return pid
@@ -195,6 +197,8 @@ class Killer(threading.Thread):
         os.kill(pid, signal.SIGKILL)
 
     def restart(self) -> None:
+        if not embedded.status(self.ground.server.path).running:
+            raise NobodyThereError
         self.journal.note("server crashed and restarted")
         self.ground.server.crash()
         self._undo_in(self.random.uniform(1, min(10, self.seconds / 10)), self.ground.server.start)
@@ -204,9 +208,7 @@ class Killer(threading.Thread):
 
     def silence(self) -> None:
         place = self._place()
-        pid = place.node.process.pid
-        fault = self.journal.note("network silent", silent=[pid])
-        fault.until = fault.at + SILENCE
+        self.journal.note("network silent")
         place.proxy.silence()
         self._undo_in(SILENCE, lambda: place.proxy.silence(False))
 

@@ -89,7 +89,7 @@ def _run(ground: Field, plan: Plan) -> tuple[list[str], dict[str, Any]]:
     violations += [f"seen while it ran: {one}" for one in checker.violations]
     violations += _stop(ground)
     with ground.connect() as connection:
-        judge = Judge(connection, journal.faults, checker.silences, producer.fates, producer.kinds)
+        judge = Judge(connection, journal.faults, producer.fates, producer.kinds)
         judge.judge()
     violations += judge.violations
     return violations, _figures(judge, journal, checker, took, errors)
