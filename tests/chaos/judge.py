@@ -38,6 +38,7 @@ TAKEN_AWAY = """
 SILENCES = """
     select process, at - silent_for + %s, at from chaos_removals where silent_for >= %s
 """
+RELEASES = "select job, process, at from chaos_releases order by at"
 JOBS = """
     select j.id, j.arguments -> 'args' ->> 0, j.task, o.status, o.lost_starts
     from steady_queue_jobs j left join steady_queue_outcomes o on o.job = j.id
@@ -91,13 +92,20 @@ class Judge:
         self.taken_away = connection.execute(TAKEN_AWAY).fetchall()
         self.fates, self.kinds = fates, kinds
         self.deaths = self._deaths(faults)
+        self.killed = {
+            pid: ("host" if fault.kind == "supervisor killed" else "child", fault.at)
+            for fault in reversed(faults)
+            if "killed" in fault.kind
+            for pid in fault.pids
+        }
         self.silences = {
             process: (since, until)
             for process, since, until in connection.execute(SILENCES, [THRESHOLD] * 2)
         }
         self.violations: list[str] = []
         self.figures: dict[str, Any] = {}
-        self.recoveries: list[float] = []
+        self.recoveries: dict[str, list[float]] = {"child": [], "host": []}
+        self.releases = connection.execute(RELEASES).fetchall()
         self._zombies: set[int] = set()
 
     def judge(self) -> None:
@@ -108,7 +116,7 @@ class Judge:
         self._count("given away while they ran", self._given_away())
         self._count("over the limit", self._over_the_limit())
         self._count("recurring runs twice or lost", self._misrecurred())
-        self.recoveries.sort()
+        self._measure_recoveries()
 
     def _count(self, name: str, found: list[str]) -> None:
         self.figures[name] = len(found)
@@ -173,8 +181,6 @@ class Judge:
         died = None if overlaps else self._death(first, second)
         if silent:
             self._zombies.add(id(first))
-        if died is not None and first.ended is None:
-            self.recoveries.append(max(0.0, second.started - died))
         if not silent and died is None:
             found.append(f"job {first.job}: {first} and {second}")
         return ["overlapping", "again"] if overlaps else ["again"]
@@ -185,6 +191,18 @@ class Judge:
             for job, process, started, ended in self.taken_away
             if not self._was_silent(process, started, ended)
         ]
+
+    def _measure_recoveries(self) -> None:
+        """From a death to the moment when what ran was put back or failed."""
+        released = defaultdict(list)
+        for job, process, at in self.releases:
+            released[job, process].append(at)
+        for run in self.runs:
+            if run.ended is None and run.pid in self.killed:
+                kind, died = self.killed[run.pid]
+                after = [at for at in released[run.job, run.process] if at >= died]
+                if after and run.started < died + CLOSE:
+                    self.recoveries[kind].append(after[0] - died)
 
     def _was_silent(self, process: int, started: float, ended: float) -> bool:
         since, until = self.silences.get(process, (0.0, 0.0))
@@ -240,6 +258,8 @@ def _most_at_once(runs: list[Run]) -> int:
     return most
 
 
-def percentile(values: list[float], share: float) -> float | None:
-    """Of sorted values."""
-    return values[min(len(values) - 1, int(len(values) * share))] if values else None
+def percentile(values: list[float], share: float) -> str:
+    """In seconds, as text."""
+    if not values:
+        return "-"
+    return f"{sorted(values)[min(len(values) - 1, int(len(values) * share))]:.2f} s"

@@ -192,6 +192,12 @@ class Killer:
             connection.execute(f"select {act} from pg_stat_activity where pid = %s", [pid])
             return pid
 
+    def cut_listeners(self) -> None:
+        """Of all that wait to be notified."""
+        self.journal.note("listening sessions terminated")
+        with self.ground.connect() as connection:
+            connection.execute(f"select pg_terminate_backend(pid) from ({LISTENERS}) l")
+
     def kill_backend(self) -> None:
         pid = self._signal_session("backend killed", "pid")
         os.kill(pid, signal.SIGKILL)
@@ -258,6 +264,7 @@ CUTS = ["claim_jobs", "finish_jobs", "heartbeat", "dispatch_jobs", "^commit", "r
 LONG_RUNS = """
     select parent from chaos_runs where ended is null and started < %s order by started desc
 """
+LISTENERS = "select distinct pid from pg_locks where locktype = 'advisory' and mode = 'ShareLock'"
 SESSIONS = "select pid from pg_stat_activity where application_name = 'steady_queue'"
 
 PHASES = {
@@ -278,6 +285,7 @@ PHASES = {
         (120, "restart"),
     ],
     "sessions": [(0.5, "cut_session")],
+    "listeners": [(4, "cut_listeners")],
     "terms": [(3, "term_child")],
     "silences": [(11, "stop_supervisor_long")],
     "limits": [

@@ -113,5 +113,5 @@ class Producer(threading.Thread):
 
     def _poison(self, seconds: float) -> Any:
         # One that kills costs three processes: they are few enough for the others to have one.
-        kinds = tasks.RAISERS if self.random.random() < 0.9 else tasks.KILLERS
+        kinds = self.random.choices([tasks.RAISERS, tasks.KILLERS, ["leaks"]], [80, 10, 10])[0]
         return tasks.poison, [self.random.choice(list(kinds))]

@@ -87,6 +87,13 @@ def _run(ground: Field, plan: Plan) -> tuple[list[str], dict[str, Any]]:
             f"{_left(ground)} jobs had not ended {ENDED_WITHIN:.0f} s after the last fault"
         )
     violations += [f"seen while it ran: {one}" for one in checker.violations]
+    violations += [
+        f"child {pid} was told to stop and lives"
+        for fault in journal.faults
+        if fault.kind == "child terminated"
+        for pid in fault.pids
+        if _is_child(pid)
+    ]
     violations += _stop(ground)
     with ground.connect() as connection:
         judge = Judge(connection, journal.faults, producer.fates, producer.kinds)
@@ -166,6 +173,13 @@ def _stop(ground: Field) -> list[str]:
     return violations + [f"left registered: {one}" for one in left if one[1] in _living()]
 
 
+def _is_child(pid: int) -> bool:
+    try:
+        return b"steady_queue.processes.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def _living() -> set[int]:
     return {int(entry) for entry in os.listdir("/proc") if entry.isdigit()}
 
@@ -175,7 +189,6 @@ def _figures(
 ) -> dict[str, Any]:
     faults = journal.counts()
     fates = list(judge.fates.values())
-    recovery = [percentile(judge.recoveries, share) for share in (0.5, 0.95)]
     total = faults.total()
     return {
         "jobs": len(judge.jobs),
@@ -185,8 +198,11 @@ def _figures(
         "faults that found nothing to harm": len(errors),
         "looks of the checker": checker.looks,
         **judge.figures,
-        "recovery, p50 and p95": " ".join("-" if r is None else f"{r:.2f} s" for r in recovery)
-        + f" of {len(judge.recoveries)}",
+        **{
+            f"recovery of a {kind}'s jobs, p50 and p95": f"{percentile(spans, 0.5)} "
+            f"{percentile(spans, 0.95)} of {len(spans)}"
+            for kind, spans in judge.recoveries.items()
+        },
         "last job ended after the last fault by": f"{took:.1f} s",
         "rate of violations, at 95 %, if there were none, below": f"{3 / max(total, 1):.4f}",
     }

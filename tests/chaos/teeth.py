@@ -74,7 +74,7 @@ MUTANTS = [
         "LISTEN without a look after reconnect",
         "steady_queue/listener.py",
         {"                self._heard.update(self.topics)\n": ""},
-        "sessions",
+        "listeners",
         polling="3600",
         rate="2",
     ),
