@@ -16,6 +16,7 @@ from django.tasks import task
 from steady_queue.concurrency import limits_concurrency
 from steady_queue.retries import Retry, discard_on, retry_on
 from steady_queue.timeouts import TaskTimeout, times_out
+from tests.app import GATE
 
 
 def say(word: object) -> None:
@@ -74,11 +75,6 @@ def one_at_a_time(word="one"):
 @task()
 def only_one(word="only"):
     say(word)
-
-
-GATE = 20_260_101
-"""Key of the advisory lock that a test holds for as long as the gate of first starts is to be
-closed; that of second starts has the next."""
 
 
 def pass_gate(word):

@@ -36,8 +36,11 @@ class Fault:
 
 
 class Journal:
+    """``faults``, and ``returns``: the moments when the server was there again."""
+
     def __init__(self, file: Any) -> None:
         self.faults: list[Fault] = []
+        self.returns: list[float] = []
         self._file = file
 
     def note(self, kind: str, pids: list[int] | None = None) -> None:
@@ -207,7 +210,11 @@ class Killer:
             raise NobodyThereError
         self.journal.note("server crashed and restarted")
         self.ground.server.crash()
-        self._undo_in(self.random.uniform(1, min(10, self.seconds / 10)), self.ground.server.start)
+        self._undo_in(self.random.uniform(1, min(10, self.seconds / 10)), self._start_server)
+
+    def _start_server(self) -> None:
+        self.ground.server.start()
+        self.journal.returns.append(time.time())
 
     def network(self) -> None:
         next(self._network_faults)()

@@ -203,6 +203,10 @@ def _figures(
             f"{percentile(spans, 0.95)} of {len(spans)}"
             for kind, spans in judge.recoveries.items()
         },
+        "from the server's return to the next run": ", ".join(
+            f"{next((run.started - at for run in judge.runs if run.started > at), 0):.2f} s"
+            for at in journal.returns
+        ),
         "last job ended after the last fault by": f"{took:.1f} s",
         "rate of violations, at 95 %, if there were none, below": f"{3 / max(total, 1):.4f}",
     }

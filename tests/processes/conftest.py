@@ -14,7 +14,7 @@ from typing import Any, Self
 import pytest
 from django.db import connections
 
-from tests.app.tasks import GATE
+from tests.app import GATE
 from tests.conftest import PATIENCE, connect
 
 ROOT = Path(__file__).parents[2]
