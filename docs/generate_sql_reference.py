@@ -20,10 +20,9 @@ The queue's tables, functions and views, chapter by chapter, as `sql/schema` has
 above each is its comment there. In psql, `\\d+`, `\\df+` and `\\dv+ steady_queue_*` show the short
 form of it.
 
-Queries may read any table and view. Changes go through functions. For people, and for triggers
-and programs of yours, are `steady_queue_enqueue`, those of `80_steer.sql`,
-`steady_queue_maintain_limits`, `steady_queue_prune`, and of `65_recurring.sql` those that schedule
-and unschedule, pause, resume and run now. The others are called by steady_queue itself.
+Queries may read any table and view. Changes go through functions. `select * from steady_queue_help`
+lists the views, and the functions that are for people, and for triggers and programs of yours:
+those whose short form shows a call of them. The others are called by steady_queue itself.
 
 Errors of the functions' own have these codes:
 

@@ -1305,7 +1305,7 @@ begin
   return v_forgotten;
 end
 $$;
-comment on function steady_queue_maintain_limits is 'Hands over slots that became free without a finish.';
+comment on function steady_queue_maintain_limits is 'Hands over slots that became free without a finish: select steady_queue_maintain_limits().';
 
 
 -- Deletes up to p_count jobs that ended longer than p_finished_after ago (p_failed_after for those
@@ -1344,7 +1344,8 @@ begin
   return cardinality(v_jobs);
 end
 $$;
-comment on function steady_queue_prune is 'Deletes history past its time, some thousand jobs a call.';
+comment on function steady_queue_prune is
+  'Deletes history past its time, some thousand jobs a call: select steady_queue_prune(''1 day'', ''30 days'').';
 
 
 -- Recurring tasks. What the schedule means is computed in Python (steady_queue/cron.py); that each
@@ -1489,7 +1490,7 @@ begin
   return true;
 end
 $$;
-comment on function steady_queue_unschedule_task is 'Removes a schedule that was made at run time.';
+comment on function steady_queue_unschedule_task is 'Removes a schedule that was made at run time: select steady_queue_unschedule_task(''nightly'').';
 
 
 -- Stops a schedule; what it enqueued already is not touched. Returns false when nothing changed.
@@ -1955,6 +1956,37 @@ $$;
 comment on function steady_queue_discard_jobs is 'Ends waiting jobs without running them: select steady_queue_discard_jobs(array[42]).';
 
 
+-- Lets scheduled jobs run now, ahead of their time: those enqueued for later, and those that wait
+-- for another attempt. They go to the end of the line. Others are left alone. Returns how many.
+create function steady_queue_run_jobs_now(p_jobs bigint[]) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_count bigint;
+begin
+  with due as (
+    delete from steady_queue_scheduled s where s.job = any (p_jobs)
+    returning s.*
+  ), ready as (
+    insert into steady_queue_ready (lane, position, job, attempt, lost_starts, suspect, limit_key)
+    select d.lane, nextval('steady_queue_positions'), d.job, d.attempt, d.lost_starts, d.suspect,
+      d.limit_key
+    from (
+      -- Ordered after the join: positions are given in this order.
+      select steady_queue_lane_of(j.queue, j.priority, false) as lane, due.*, j.limit_key
+      from due
+      join steady_queue_jobs j on j.id = due.job
+      order by due.run_after, due.job
+    ) d
+  )
+  select count(*) into v_count from due;
+  return v_count;
+end
+$$;
+comment on function steady_queue_run_jobs_now is 'Lets scheduled jobs run now: select steady_queue_run_jobs_now(array[42]).';
+
+
 create view steady_queue_all_jobs as
 select j.id, s.state, j.task, j.queue, j.priority, j.arguments, j.enqueued_at,
   coalesce(s.run_after, j.run_after) as run_after, s.claimed_at, s.started_at, s.finished_at, s.attempt, s.lost_starts, s.process, j.limit_key,
@@ -2086,6 +2118,88 @@ left join steady_queue_all_jobs s on s.id = e.job
 order by t.key;
 comment on view steady_queue_recurring is
   'Schedules with their next and last run, and how the last run ended.';
+
+
+create view steady_queue_recent_failures as
+select j.task, e.exception_class, count(*) as failures, max(o.finished_at) as last_failed_at,
+  max(o.job) as last_job
+from steady_queue_outcomes o
+join steady_queue_jobs j on j.id = o.job
+left join lateral (
+  select e.exception_class from steady_queue_errors e where e.job = o.job order by e.id desc limit 1
+) as e on true
+where o.status = 'failed'
+  -- Compared with clock_timestamp, which is volatile, the index would not be used.
+  and o.finished_at > statement_timestamp() - interval '1 hour'
+group by j.task, e.exception_class
+order by count(*) desc, max(o.finished_at) desc;
+comment on view steady_queue_recent_failures is
+  'What failed for good within the last hour, by task and exception, the most frequent first.';
+
+
+-- What happened to a job, and what will: each moment that is known of it, in order.
+create function steady_queue_job_timeline(p_job bigint)
+returns table (at timestamptz, event text)
+language sql stable
+begin atomic
+  select t.at, t.event
+  from (
+    select 1, j.enqueued_at, 'enqueued in queue ' || j.queue || ', priority ' || j.priority
+    from steady_queue_jobs j where j.id = p_job
+    union all
+    select 2, j.run_after, 'to run, as enqueued'
+    from steady_queue_jobs j where j.id = p_job and j.run_after is not null
+    union all
+    select 3, e.failed_at, case e.attempt
+      when 0 then 'start lost with process ' || coalesce(e.process::text, 'unknown')
+      else 'attempt ' || e.attempt || ' failed on process ' || coalesce(e.process::text, 'unknown')
+    end || ': ' || e.exception_class
+    from steady_queue_errors e where e.job = p_job
+    union all
+    select 4, s.run_after, 'due for attempt ' || s.attempt + 1
+    from steady_queue_scheduled s where s.job = p_job
+    union all
+    select 4, b.blocked_at, 'blocked by limit ' || b.limit_key
+    from steady_queue_blocked b where b.job = p_job
+    union all
+    select 4, r.claimed_at, 'claimed by process ' || r.process || ', attempt ' || r.attempt + 1
+    from steady_queue_running r where r.job = p_job
+    union all
+    select 5, o.claimed_at, 'claimed by process ' || coalesce(o.process::text, 'unknown')
+    from steady_queue_outcomes o where o.job = p_job and o.claimed_at is not null
+    union all
+    select 6, o.started_at, 'started'
+    from steady_queue_outcomes o where o.job = p_job and o.started_at is not null
+    union all
+    select 7, o.finished_at, o.status
+    from steady_queue_outcomes o where o.job = p_job
+  ) as t(step, at, event)
+  order by t.at, t.step;
+end;
+comment on function steady_queue_job_timeline is
+  'What happened to a job, moment by moment: select * from steady_queue_job_timeline(42).';
+
+
+-- Of the functions those whose comment shows a call of them: the others are called by steady_queue
+-- itself. Whatever is added for people is listed once its comment has an example.
+create view steady_queue_help as
+select h.kind, h.name, h.arguments, h.help
+from (
+  select 'view' as kind, c.relname::text as name, '' as arguments,
+    obj_description(c.oid, 'pg_class') as help
+  from pg_class c
+  where c.relkind = 'v' and starts_with(c.relname, 'steady_queue_')
+    and c.relnamespace = (select t.relnamespace from pg_class t where t.oid = 'steady_queue_jobs'::regclass)
+  union all
+  select 'function', p.proname::text, pg_get_function_arguments(p.oid),
+    obj_description(p.oid, 'pg_proc')
+  from pg_proc p
+  where starts_with(p.proname, 'steady_queue_')
+    and strpos(obj_description(p.oid, 'pg_proc'), p.proname || '(') > 0
+    and p.pronamespace = (select t.relnamespace from pg_class t where t.oid = 'steady_queue_jobs'::regclass)
+) as h
+order by h.kind desc, h.name;
+comment on view steady_queue_help is 'The views and functions that a person may want, and what each is for.';
 
 
 -- What must be true of the queue at any time. Each function returns what is not, read in one
@@ -2381,3 +2495,215 @@ select c.invariant, c.subject, c.found
 from steady_queue_check() c;
 comment on view steady_queue_violations is
   'What is wrong with the queue, if anything, with the default settings: empty while it is healthy.';
+
+
+-- Whether the queue is served, and what around it will make it slow: each function returns what it
+-- finds, with what to do about it.
+
+-- What is wrong right now, as a monitor asks it: no live worker, or ready jobs of a queue that is
+-- served, and not paused, that have waited for longer than p_max_wait (null: however long). When a
+-- job entered is known of those that were ready from the start; others entered before the first
+-- job was enqueued behind them.
+create function steady_queue_health(
+  p_alive_threshold interval default '30 seconds',
+  p_max_wait interval default null
+) returns table (problem text)
+language sql stable
+begin atomic
+  with alive as materialized (
+    select p.queues from steady_queue_processes p
+    where p.kind = 'worker' and p.heartbeat_at > clock_timestamp() - p_alive_threshold
+  )
+  select format('no worker was heard from within %s', p_alive_threshold)
+  where not exists (select from alive)
+  union all
+  (select format('a ready job of queue %s has waited for %s', w.queue, max(w.waited))
+  from (
+    select j.queue, clock_timestamp() - case
+      when r.position = j.id then j.enqueued_at
+      else (select n.enqueued_at from steady_queue_jobs n where n.id > r.position order by n.id limit 1)
+    end as waited
+    from (select 0 as lane, 0::bigint as mark union all select l.id, l.mark from steady_queue_lanes l) l
+    cross join lateral (
+      select r.job, r.position from steady_queue_ready r
+      where r.lane = l.lane and r.position >= l.mark and p_max_wait is not null
+      order by r.position
+      -- Lane 0 holds any queue's.
+      limit case l.lane when 0 then 100 else 1 end
+    ) r
+    join steady_queue_jobs j on j.id = r.job
+    where not exists (select from steady_queue_pauses p where p.queue = j.queue)
+      and exists (
+        select from alive a
+        cross join unnest(a.queues) as q(pattern)
+        where j.queue = q.pattern
+          or (right(q.pattern, 1) = '*' and starts_with(j.queue, left(q.pattern, -1))))
+  ) w
+  where w.waited > p_max_wait
+  group by w.queue
+  order by max(w.waited) desc);
+end;
+comment on function steady_queue_health is
+  'What is wrong right now, nothing when all is well: select * from steady_queue_health(p_max_wait => ''5 minutes'').';
+
+
+-- The tables whose rows live for moments: what is dead in them must go soon.
+create function steady_queue_hot_tables() returns table (name regclass)
+language sql stable
+begin atomic
+  select h.name
+  from (values
+    ('steady_queue_ready'::regclass), ('steady_queue_scheduled'::regclass),
+    ('steady_queue_blocked'::regclass), ('steady_queue_running'::regclass),
+    ('steady_queue_semaphores'::regclass), ('steady_queue_lanes'::regclass),
+    ('steady_queue_processes'::regclass)) as h(name);
+end;
+comment on function steady_queue_hot_tables is 'The tables whose rows live for moments.';
+
+
+-- Hot tables with more dead rows than autovacuum leaves, or with far more space than their rows need.
+create function steady_queue_bloated_tables(
+  p_dead_rows bigint default 20000,
+  p_bytes bigint default 67108864
+) returns table (finding text, remedy text)
+language sql stable
+begin atomic
+  select format('%s has %s dead rows', h.name, pg_stat_get_dead_tuples(h.name)),
+    format('autovacuum does not keep up: end old transactions, then vacuum %s', h.name)
+  from steady_queue_hot_tables() h
+  where pg_stat_get_dead_tuples(h.name) > p_dead_rows
+  union all
+  select format('%s takes %s for %s rows', h.name, pg_size_pretty(pg_total_relation_size(h.name)),
+      pg_stat_get_live_tuples(h.name)),
+    format('at a quiet moment, it locks for seconds: vacuum full %s', h.name)
+  from steady_queue_hot_tables() h
+  where pg_total_relation_size(h.name) > p_bytes
+    -- A row of theirs takes a hundred bytes or two, with its place in the indexes.
+    and pg_total_relation_size(h.name) > pg_stat_get_live_tuples(h.name) * 1000;
+end;
+comment on function steady_queue_bloated_tables is 'Hot tables with too many dead rows, or too much space.';
+
+
+-- What keeps dead rows in the tables: transactions open for longer than p_open_for, in this database,
+-- prepared ones, and replication slots that nobody reads.
+create function steady_queue_old_snapshots(p_open_for interval default '5 minutes')
+returns table (finding text, remedy text)
+language sql stable
+begin atomic
+  select format('session %s (%s, application %s) is %s, its transaction open for %s', a.pid, a.usename,
+      coalesce(nullif(a.application_name, ''), 'unnamed'), a.state,
+      date_trunc('second', clock_timestamp() - a.xact_start)),
+    format('dead rows stay as long as it is open: select pg_terminate_backend(%s)', a.pid)
+  from pg_stat_activity a
+  where a.datname = current_database() and a.backend_type = 'client backend'
+    and a.pid <> pg_backend_pid() and a.xact_start < clock_timestamp() - p_open_for
+  union all
+  select format('transaction %s was prepared %s ago', quote_literal(x.gid),
+      date_trunc('second', clock_timestamp() - x.prepared)),
+    format('commit prepared %1$s, or rollback prepared %1$s', quote_literal(x.gid))
+  from pg_prepared_xacts x
+  where x.database = current_database() and x.prepared < clock_timestamp() - p_open_for
+  union all
+  select format('replication slot %s is not read, and keeps dead rows', s.slot_name),
+    format('start its reader, or select pg_drop_replication_slot(%L)', s.slot_name)
+  from pg_replication_slots s
+  where not s.active and s.xmin is not null
+  union all
+  select format('what other sessions do is hidden from %s', current_user),
+    format('to see their transactions: grant pg_read_all_stats to %I', current_user)
+  where exists (
+    select from pg_stat_activity a
+    where a.datname = current_database() and a.query = '<insufficient privilege>');
+end;
+comment on function steady_queue_old_snapshots is 'Old transactions and slots, which keep dead rows in the tables.';
+
+
+-- Settings with which autovacuum cannot keep the hot tables small.
+create function steady_queue_lax_vacuum() returns table (finding text, remedy text)
+language sql stable
+begin atomic
+  select format('%s is off', s.name), format('set %s = on in postgresql.conf, and reload', s.name)
+  from pg_settings s
+  where s.name in ('autovacuum', 'track_counts') and s.setting = 'off'
+  union all
+  select format('autovacuum is off for %s', h.name),
+    format('alter table %s reset (autovacuum_enabled)', h.name)
+  from steady_queue_hot_tables() h
+  join pg_class c on c.oid = h.name
+  cross join unnest(c.reloptions) as o(option)
+  where o.option like 'autovacuum_enabled=%' and not split_part(o.option, '=', 2)::boolean
+  union all
+  select format('autovacuum of %s waits for a share of its rows', h.name),
+    format('alter table %s set (autovacuum_vacuum_scale_factor = 0)', h.name)
+  from steady_queue_hot_tables() h
+  join pg_class c on c.oid = h.name
+  where not exists (
+    select from unnest(c.reloptions) as o(option)
+    where o.option = 'autovacuum_vacuum_scale_factor=0');
+end;
+comment on function steady_queue_lax_vacuum is 'Settings with which autovacuum cannot keep the hot tables small.';
+
+
+-- Too few connections: in use are more than p_share of them, or the registered processes may need
+-- more than there are: one each, one more for those that listen, and one for each thread. Not
+-- counted when p_pooled: a pooler needs fewer.
+create function steady_queue_scarce_connections(
+  p_pooled boolean default false,
+  p_share double precision default 0.8
+) returns table (finding text, remedy text)
+language sql stable
+begin atomic
+  with budget as (
+    select current_setting('max_connections')::integer
+      - current_setting('superuser_reserved_connections')::integer
+      - coalesce(current_setting('reserved_connections', true)::integer, 0) as available,
+      (select count(*) from pg_stat_activity a where a.backend_type = 'client backend') as used,
+      (select coalesce(sum(p.threads + case p.kind when 'supervisor' then 1 else 2 end), 0)
+       from steady_queue_processes p) as needed
+  )
+  select format('%s of %s connections are in use', b.used, b.available),
+    'fewer clients, a pooler, or a higher max_connections'
+  from budget b
+  where b.used > b.available * p_share
+  union all
+  select format('the processes of the queue may need %s connections, there are %s', b.needed, b.available),
+    'fewer threads or processes, a pooler with steady_queue.listen_database, or a higher max_connections'
+  from budget b
+  where not p_pooled and b.needed > b.available;
+end;
+comment on function steady_queue_scarce_connections is 'Whether the connections of the server are enough for the queue.';
+
+
+-- Whether notifications pile up because a session listens and does not read. When there is no more
+-- room for them, commits that notify fail.
+create function steady_queue_unread_notifications(p_share double precision default 0.1)
+returns table (finding text, remedy text)
+language sql stable
+begin atomic
+  select format('the queue of notifications is %s%% full', round(u.usage * 100)),
+    'a session that listens has a transaction open: end it, or see the DETAIL of the server''s warning'
+  from (select pg_notification_queue_usage()::numeric) as u(usage)
+  where u.usage > p_share;
+end;
+comment on function steady_queue_unread_notifications is 'Whether notifications pile up.';
+
+
+-- All of the above, but for the health: what makes the queue slow, or will, and what to do.
+create function steady_queue_doctor(
+  p_open_for interval default '5 minutes',
+  p_pooled boolean default false
+) returns table (finding text, remedy text)
+language sql stable
+begin atomic
+  select f.finding, f.remedy from steady_queue_bloated_tables() f
+  union all
+  select f.finding, f.remedy from steady_queue_old_snapshots(p_open_for) f
+  union all
+  select f.finding, f.remedy from steady_queue_lax_vacuum() f
+  union all
+  select f.finding, f.remedy from steady_queue_scarce_connections(p_pooled) f
+  union all
+  select f.finding, f.remedy from steady_queue_unread_notifications() f;
+end;
+comment on function steady_queue_doctor is
+  'What makes the queue slow, or will, and what to do about it: select * from steady_queue_doctor().';

@@ -118,7 +118,7 @@ begin
   return v_forgotten;
 end
 $$;
-comment on function steady_queue_maintain_limits is 'Hands over slots that became free without a finish.';
+comment on function steady_queue_maintain_limits is 'Hands over slots that became free without a finish: select steady_queue_maintain_limits().';
 
 
 -- Deletes up to p_count jobs that ended longer than p_finished_after ago (p_failed_after for those
@@ -157,4 +157,5 @@ begin
   return cardinality(v_jobs);
 end
 $$;
-comment on function steady_queue_prune is 'Deletes history past its time, some thousand jobs a call.';
+comment on function steady_queue_prune is
+  'Deletes history past its time, some thousand jobs a call: select steady_queue_prune(''1 day'', ''30 days'').';

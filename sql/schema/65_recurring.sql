@@ -140,7 +140,7 @@ begin
   return true;
 end
 $$;
-comment on function steady_queue_unschedule_task is 'Removes a schedule that was made at run time.';
+comment on function steady_queue_unschedule_task is 'Removes a schedule that was made at run time: select steady_queue_unschedule_task(''nightly'').';
 
 
 -- Stops a schedule; what it enqueued already is not touched. Returns false when nothing changed.

@@ -110,3 +110,34 @@ begin
 end
 $$;
 comment on function steady_queue_discard_jobs is 'Ends waiting jobs without running them: select steady_queue_discard_jobs(array[42]).';
+
+
+-- Lets scheduled jobs run now, ahead of their time: those enqueued for later, and those that wait
+-- for another attempt. They go to the end of the line. Others are left alone. Returns how many.
+create function steady_queue_run_jobs_now(p_jobs bigint[]) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_count bigint;
+begin
+  with due as (
+    delete from steady_queue_scheduled s where s.job = any (p_jobs)
+    returning s.*
+  ), ready as (
+    insert into steady_queue_ready (lane, position, job, attempt, lost_starts, suspect, limit_key)
+    select d.lane, nextval('steady_queue_positions'), d.job, d.attempt, d.lost_starts, d.suspect,
+      d.limit_key
+    from (
+      -- Ordered after the join: positions are given in this order.
+      select steady_queue_lane_of(j.queue, j.priority, false) as lane, due.*, j.limit_key
+      from due
+      join steady_queue_jobs j on j.id = due.job
+      order by due.run_after, due.job
+    ) d
+  )
+  select count(*) into v_count from due;
+  return v_count;
+end
+$$;
+comment on function steady_queue_run_jobs_now is 'Lets scheduled jobs run now: select steady_queue_run_jobs_now(array[42]).';

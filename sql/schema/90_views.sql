@@ -129,3 +129,85 @@ left join steady_queue_all_jobs s on s.id = e.job
 order by t.key;
 comment on view steady_queue_recurring is
   'Schedules with their next and last run, and how the last run ended.';
+
+
+create view steady_queue_recent_failures as
+select j.task, e.exception_class, count(*) as failures, max(o.finished_at) as last_failed_at,
+  max(o.job) as last_job
+from steady_queue_outcomes o
+join steady_queue_jobs j on j.id = o.job
+left join lateral (
+  select e.exception_class from steady_queue_errors e where e.job = o.job order by e.id desc limit 1
+) as e on true
+where o.status = 'failed'
+  -- Compared with clock_timestamp, which is volatile, the index would not be used.
+  and o.finished_at > statement_timestamp() - interval '1 hour'
+group by j.task, e.exception_class
+order by count(*) desc, max(o.finished_at) desc;
+comment on view steady_queue_recent_failures is
+  'What failed for good within the last hour, by task and exception, the most frequent first.';
+
+
+-- What happened to a job, and what will: each moment that is known of it, in order.
+create function steady_queue_job_timeline(p_job bigint)
+returns table (at timestamptz, event text)
+language sql stable
+begin atomic
+  select t.at, t.event
+  from (
+    select 1, j.enqueued_at, 'enqueued in queue ' || j.queue || ', priority ' || j.priority
+    from steady_queue_jobs j where j.id = p_job
+    union all
+    select 2, j.run_after, 'to run, as enqueued'
+    from steady_queue_jobs j where j.id = p_job and j.run_after is not null
+    union all
+    select 3, e.failed_at, case e.attempt
+      when 0 then 'start lost with process ' || coalesce(e.process::text, 'unknown')
+      else 'attempt ' || e.attempt || ' failed on process ' || coalesce(e.process::text, 'unknown')
+    end || ': ' || e.exception_class
+    from steady_queue_errors e where e.job = p_job
+    union all
+    select 4, s.run_after, 'due for attempt ' || s.attempt + 1
+    from steady_queue_scheduled s where s.job = p_job
+    union all
+    select 4, b.blocked_at, 'blocked by limit ' || b.limit_key
+    from steady_queue_blocked b where b.job = p_job
+    union all
+    select 4, r.claimed_at, 'claimed by process ' || r.process || ', attempt ' || r.attempt + 1
+    from steady_queue_running r where r.job = p_job
+    union all
+    select 5, o.claimed_at, 'claimed by process ' || coalesce(o.process::text, 'unknown')
+    from steady_queue_outcomes o where o.job = p_job and o.claimed_at is not null
+    union all
+    select 6, o.started_at, 'started'
+    from steady_queue_outcomes o where o.job = p_job and o.started_at is not null
+    union all
+    select 7, o.finished_at, o.status
+    from steady_queue_outcomes o where o.job = p_job
+  ) as t(step, at, event)
+  order by t.at, t.step;
+end;
+comment on function steady_queue_job_timeline is
+  'What happened to a job, moment by moment: select * from steady_queue_job_timeline(42).';
+
+
+-- Of the functions those whose comment shows a call of them: the others are called by steady_queue
+-- itself. Whatever is added for people is listed once its comment has an example.
+create view steady_queue_help as
+select h.kind, h.name, h.arguments, h.help
+from (
+  select 'view' as kind, c.relname::text as name, '' as arguments,
+    obj_description(c.oid, 'pg_class') as help
+  from pg_class c
+  where c.relkind = 'v' and starts_with(c.relname, 'steady_queue_')
+    and c.relnamespace = (select t.relnamespace from pg_class t where t.oid = 'steady_queue_jobs'::regclass)
+  union all
+  select 'function', p.proname::text, pg_get_function_arguments(p.oid),
+    obj_description(p.oid, 'pg_proc')
+  from pg_proc p
+  where starts_with(p.proname, 'steady_queue_')
+    and strpos(obj_description(p.oid, 'pg_proc'), p.proname || '(') > 0
+    and p.pronamespace = (select t.relnamespace from pg_class t where t.oid = 'steady_queue_jobs'::regclass)
+) as h
+order by h.kind desc, h.name;
+comment on view steady_queue_help is 'The views and functions that a person may want, and what each is for.';

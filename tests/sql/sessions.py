@@ -43,6 +43,9 @@ class Session(Queue):
     def discard(self, *jobs: int) -> int:
         return self.value("select steady_queue_discard_jobs(%s::bigint[])", list(jobs))
 
+    def run_now(self, *jobs: int) -> int:
+        return self.value("select steady_queue_run_jobs_now(%s::bigint[])", list(jobs))
+
     def dispatch(self, count: int = 100) -> int:
         return self.value("select moved from steady_queue_dispatch_jobs(%s)", count)
 

@@ -390,6 +390,18 @@ class TestDiscard:
         two.commit()
         assert queue.state(job) == "ready"
 
+    def test_running_a_job_now_against_its_dispatch_makes_it_ready_once(
+        self, queue, one, two, until_it_waits
+    ):
+        job = scheduled(queue)
+        assert one.dispatch() == 1
+        with two.waiting(two.run_now, job) as moved:
+            until_it_waits(two)
+            one.commit()
+            assert moved.result() == 0
+        two.commit()
+        assert queue.run("select job from steady_queue_ready") == [(job,)]
+
 
 def scheduled(queue):
     """A job that has become due."""

@@ -55,3 +55,36 @@ def test_pausing_and_resuming_tell_whether_they_changed_anything(sql):
     assert sql("select steady_queue_pause_queue('q')") == [(False,)]
     assert sql("select steady_queue_resume_queue('q')") == [(True,)]
     assert sql("select steady_queue_resume_queue('q')") == [(False,)]
+
+
+def test_a_scheduled_job_can_run_now_and_keeps_its_attempts(queue, worker, sql):
+    later = queue.enqueue(run_after="2999-01-01")
+    retried = queue.enqueue()
+    retry = '{"exception_class": "E", "message": "m", "traceback": "t", "retry_in": 9999}'
+    queue.finish(queue.claim(worker), error=retry)
+    assert queue.states(later, retried) == ["scheduled", "scheduled"]
+    assert sql("select steady_queue_run_jobs_now(array[%s, %s])", later, retried) == [(2,)]
+    assert queue.states(later, retried) == ["ready", "ready"]
+    # In the order in which they were due.
+    assert list(queue.claim(worker)) == [retried, later]
+    assert sql("select attempt from steady_queue_running order by job") == [(0,), (1,)]
+
+
+def test_only_scheduled_jobs_are_run_now(queue, worker, sql):
+    running, *blocked = queue.enqueue_limited("k", count=2)
+    queue.claim(worker)
+    ready = queue.enqueue()
+    jobs = [running, *blocked, ready]
+    assert sql("select steady_queue_run_jobs_now(%s)", jobs) == [(0,)]
+    assert queue.states(*jobs) == ["running", "blocked", "ready"]
+
+
+def test_a_limited_job_that_runs_now_still_waits_for_its_limit(queue, worker, sql):
+    queue.enqueue_limited("k")
+    queue.claim(worker)
+    [job] = queue.enqueue_limited("k")
+    sql("with r as (delete from steady_queue_ready returning job) "
+        "insert into steady_queue_scheduled (job, run_after) select job, '2999-01-01' from r")  # fmt: skip
+    assert sql("select steady_queue_run_jobs_now(array[%s])", job) == [(1,)]
+    assert queue.claim(worker) == {}
+    assert queue.state(job) == "blocked"

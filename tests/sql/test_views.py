@@ -87,3 +87,85 @@ def test_every_function_has_a_fixed_search_path_or_a_body_bound_at_creation(sql)
         """
     )
     assert loose == []
+
+
+ERROR = '{"exception_class": "E", "message": "m", "traceback": "t"}'
+
+
+def test_recent_failures_are_counted_by_task_and_exception(queue, sql):
+    worker = queue.process()
+    for task in ("old", "often", "once", "often"):
+        queue.enqueue(task)
+    queue.finish(queue.claim(worker), error=ERROR)
+    sql("update steady_queue_outcomes set finished_at = now() - interval '61 minutes' "
+        "where job in (select id from steady_queue_jobs where task = 'old')")  # fmt: skip
+    rows = sql("select task, exception_class, failures from steady_queue_recent_failures")
+    assert rows == [("often", "E", 2), ("once", "E", 1)]
+
+
+def timeline(sql, job):
+    return [event for (event,) in sql("select event from steady_queue_job_timeline(%s)", job)]
+
+
+def test_the_timeline_tells_what_happened_to_a_job_and_what_is_next(queue, sql):
+    worker = queue.process()
+    job = queue.enqueue(queue="mail", priority=3)
+    queue.finish(queue.claim(worker), error=ERROR[:-1] + ', "retry_in": 60}')
+    # It is said to have run for a tenth of a second that has not passed yet.
+    sql("update steady_queue_errors set failed_at = clock_timestamp()")
+    enqueued = "enqueued in queue mail, priority 3"
+    failed = f"attempt 1 failed on process {worker}: E"
+    assert timeline(sql, job) == [enqueued, failed, "due for attempt 2"]
+    sql("select steady_queue_run_jobs_now(array[%s])", job)
+    claimed = queue.claim(worker)
+    assert timeline(sql, job)[2:] == [f"claimed by process {worker}, attempt 2"]
+    queue.finish(claimed)
+    assert timeline(sql, job)[2:] == [f"claimed by process {worker}", "started", "successful"]
+
+
+def test_the_timeline_tells_of_lost_starts_limits_and_times(queue, sql):
+    later = queue.enqueue(run_after="2999-01-01")
+    assert timeline(sql, later)[1:] == ["to run, as enqueued", "due for attempt 1"]
+    worker = queue.process()
+    running, blocked = queue.enqueue_limited("k", count=2)
+    queue.claim(worker)
+    assert timeline(sql, blocked)[1:] == ["blocked by limit k"]
+    sql("select steady_queue_recover_jobs(%s, %s::bigint[], 'Died', 'm')", worker, [running])
+    assert timeline(sql, running)[1:] == [f"start lost with process {worker}: Died"]
+
+
+def test_the_timeline_of_no_job_is_empty(sql):
+    assert timeline(sql, 0) == []
+
+
+def test_help_lists_every_view_and_the_functions_that_people_call(sql):
+    functions = sql("select name from steady_queue_help where kind = 'function'")
+    assert {name.removeprefix("steady_queue_") for (name,) in functions} == {
+        "check", "discard_jobs", "doctor", "enqueue", "health", "job_timeline", "maintain_limits",
+        "pause_queue", "pause_recurring_task", "prune", "resume_queue", "resume_recurring_task",
+        "retry_jobs", "run_jobs_now", "run_recurring_task_now", "schedule_task", "unschedule_task",
+    }  # fmt: skip
+    views = sql("select name from steady_queue_help where kind = 'view'")
+    assert views == sql(
+        "select viewname::text from pg_views where schemaname = current_schema() "
+        "and viewname like 'steady_queue_%' order by 1"
+    )
+
+
+def test_help_says_what_each_is_for_and_takes(sql):
+    rows = sql(
+        "select arguments, help from steady_queue_help where name = 'steady_queue_retry_jobs'"
+    )
+    assert rows == [
+        (
+            "p_jobs bigint[]",
+            "Makes failed jobs ready again: select steady_queue_retry_jobs(array[42]).",
+        )
+    ]
+
+
+def test_the_calls_that_help_shows_run(sql):
+    for name, text in sql("select name, help from steady_queue_help where kind = 'function'"):
+        shown = text.split(": ")[-1]
+        assert name in shown
+        sql(shown.removesuffix("."))
