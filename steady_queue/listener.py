@@ -111,7 +111,7 @@ class Listener:
         parameters = connection_parameters(steady_queue.listen_database)
         connection = PatientConnection.connect(**parameters, autocommit=True)
         try:
-            if not _is_direct(connection):
+            if not is_direct(connection):
                 raise psycopg.OperationalError(
                     "the address leads to a transaction pooler; give steady_queue.listen_database "
                     "an alias with a direct one"
@@ -141,7 +141,7 @@ class Listener:
             logger.warning("listen failed, polling instead: error=%r", str(error).strip())
 
 
-def _is_direct(connection: psycopg.Connection[Any]) -> bool:
+def is_direct(connection: psycopg.Connection[Any]) -> bool:
     """Session locks taken through a transaction pooler would say "somebody waits" for ever."""
     row = connection.execute("select pg_backend_pid()").fetchone()
     return row is not None and row[0] == connection.info.backend_pid

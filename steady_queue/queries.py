@@ -6,12 +6,14 @@ transaction. Those that processes call take a psycopg connection of the queue's 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import psycopg
 from django.db import connections, transaction
+from django.db.backends.utils import CursorWrapper
 
 type Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -107,6 +109,11 @@ def discard_jobs(database: str, jobs: Sequence[int]) -> int:
     return int(_steer(database, "select steady_queue_discard_jobs(%s::bigint[])", list(jobs)))
 
 
+def run_jobs_now(database: str, jobs: Sequence[int]) -> int:
+    """How many scheduled jobs are ready."""
+    return int(_steer(database, "select steady_queue_run_jobs_now(%s::bigint[])", list(jobs)))
+
+
 def _steer(database: str, statement: str, argument: Any) -> Any:
     with connections[database].cursor() as cursor:
         cursor.execute(statement, (argument,))
@@ -132,14 +139,77 @@ def check(
     database: str, alive_threshold: timedelta, maintained_every: timedelta, deep: bool
 ) -> list[Violation]:
     """What is wrong in one snapshot; with ``deep`` the whole history is read too."""
+    with _snapshot(database) as cursor:
+        arguments: tuple[Any, ...] = (alive_threshold, maintained_every, deep)
+        cursor.execute("select * from steady_queue_check(%s, %s, %s)", arguments)
+        return [Violation._make(row) for row in cursor.fetchall()]
+
+
+@contextmanager
+def _snapshot(database: str) -> Iterator[CursorWrapper]:
     with (
         transaction.atomic(using=database, durable=True),
         connections[database].cursor() as cursor,
     ):
         cursor.execute("set transaction isolation level repeatable read read only")
-        arguments: tuple[Any, ...] = (alive_threshold, maintained_every, deep)
-        cursor.execute("select * from steady_queue_check(%s, %s, %s)", arguments)
-        return [Violation._make(row) for row in cursor.fetchall()]
+        yield cursor
+
+
+STATUS = {
+    "queues": """
+        select queue, ready, scheduled, blocked, running, oldest_wait, paused
+        from steady_queue_queues order by queue""",
+    "failures": """
+        select task, exception_class, failures, last_failed_at, last_job
+        from steady_queue_recent_failures limit 10""",
+    "processes": """
+        select id, kind, name, host, pid, queues, threads, running, silent_for, up_for
+        from steady_queue_alive_processes""",
+    "limits": """
+        select limit_key, held, blocked, blocked_since
+        from steady_queue_limits order by blocked desc, limit_key limit 10""",
+    "schedules": """
+        select key, schedule, timezone, task, next_run_at, last_state
+        from steady_queue_recurring
+        where removed_at is null and not paused and next_run_at < 'infinity'
+        order by next_run_at, key limit 10""",
+}
+
+
+def status(database: str) -> dict[str, list[dict[str, Any]]]:
+    """What is going on, in one snapshot: rows, each by column, under the names of STATUS."""
+    with _snapshot(database) as cursor:
+        return {name: _dicts(cursor, statement) for name, statement in STATUS.items()}
+
+
+def _dicts(cursor: CursorWrapper, statement: str) -> list[dict[str, Any]]:
+    cursor.execute(statement)
+    names = [column.name for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def job_timeline(database: str, job: int) -> list[tuple[datetime, str]]:
+    """What happened to a job, and when, in order."""
+    return _rows(database, "select * from steady_queue_job_timeline(%s)", job)
+
+
+def health(database: str, alive_threshold: timedelta, max_wait: timedelta | None) -> list[str]:
+    """What is wrong right now; with ``max_wait`` ready jobs that wait for longer, too."""
+    statement = "select problem from steady_queue_health(%s, %s::interval)"
+    return [problem for (problem,) in _rows(database, statement, alive_threshold, max_wait)]
+
+
+def doctor(database: str, pooled: bool) -> list[tuple[str, str]]:
+    """What makes the queue slow, or will, and what to do about each."""
+    statement = "select finding, remedy from steady_queue_doctor(p_pooled => %s)"
+    return _rows(database, statement, pooled)
+
+
+def _rows(database: str, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
+    with connections[database].cursor() as cursor:
+        cursor.execute(statement, arguments)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
 
 
 FINISH_JOBS = """

@@ -10,14 +10,9 @@ from steady_queue import embedded, recurring_task
 from steady_queue.signals import queue_paused, queue_resumed
 from tests.app.tasks import noop
 from tests.conftest import Queue
+from tests.django.command import run
 
 pytestmark = pytest.mark.django_db
-
-
-def run(*arguments):
-    out = StringIO()
-    call_command("steady_queue", *arguments, stdout=out)
-    return out.getvalue()
 
 
 def test_pause_and_resume_say_what_they_did_and_send_their_signals():

@@ -1,0 +1,134 @@
+"""Keeping house: history that is pruned, and what is wrong with the queue or around it."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError
+
+import steady_queue
+from steady_queue import embedded, listener, queries
+from steady_queue.configuration import Configuration, Dispatcher
+from steady_queue.connections import Database, connection_parameters, is_pooled
+from steady_queue.management.arguments import seconds
+from steady_queue.management.layout import Progress, printable
+
+BATCH = 5000
+"""Jobs that are deleted in one transaction."""
+
+REASONS = 3
+"""Reasons that ``health`` names, at most."""
+
+
+def add_check_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--deep", action="store_true", help="read the whole history too")
+
+
+def add_health_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-age",
+        type=seconds,
+        metavar="SECONDS",
+        help="how long a ready job of a queue that is served may wait",
+    )
+    parser.add_argument("--deep", action="store_true", help="look for what must never be true too")
+
+
+def add_embedded_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("action", choices=["stop", "status"])
+
+
+def prune(command: BaseCommand, **options: Any) -> None:
+    finished, failed = steady_queue.clear_finished_jobs_after, steady_queue.clear_failed_jobs_after
+    progress = Progress(command.stdout, "jobs deleted")
+    total, count = 0, BATCH
+    with closing(Database()) as database:
+        while count >= BATCH:
+            count = queries.prune(database.connection(), finished, failed, BATCH)
+            total += count
+            progress.show(total)
+    progress.end()
+    command.stdout.write(f"{total} jobs deleted")
+
+
+def check(command: BaseCommand, deep: bool, **options: Any) -> None:
+    violations = _violations(deep)
+    for invariant, subject, found in violations:
+        command.stdout.write(printable(f"{invariant}: {subject}: {found}"))
+    if violations:
+        raise CommandError(f"{len(violations)} found that must not be")
+    command.stdout.write("nothing found")
+
+
+def health(command: BaseCommand, max_age: timedelta | None, deep: bool, **options: Any) -> None:
+    try:
+        reasons = _reasons(max_age, deep)
+    except OperationalError as error:
+        raise CommandError(f"the database cannot be reached: {_first_line(error)}") from error
+    if reasons:
+        more = f"; and {len(reasons) - REASONS} more" if len(reasons) > REASONS else ""
+        raise CommandError(printable("; ".join(reasons[:REASONS]) + more))
+    command.stdout.write("healthy")
+
+
+def _reasons(max_age: timedelta | None, deep: bool) -> list[str]:
+    threshold = steady_queue.process_alive_threshold
+    reasons = queries.health(steady_queue.database, threshold, max_age)
+    if deep:
+        reasons += [": ".join(violation) for violation in _violations(deep=True)]
+    return reasons
+
+
+def _violations(deep: bool) -> list[queries.Violation]:
+    threshold = steady_queue.process_alive_threshold
+    return queries.check(steady_queue.database, threshold, _maintained_every(), deep)
+
+
+def _maintained_every() -> timedelta:
+    """The longest maintenance interval of this project's dispatchers."""
+    dispatchers = Configuration.from_settings().dispatchers or [Dispatcher()]
+    return max(d.concurrency_maintenance_interval for d in dispatchers)
+
+
+def doctor(command: BaseCommand, **options: Any) -> None:
+    findings = [*queries.doctor(steady_queue.database, is_pooled()), *_address_findings()]
+    for finding, remedy in findings:
+        command.stdout.write(printable(f"{finding}: {remedy}"))
+    if findings:
+        raise CommandError(f"{len(findings)} found")
+    command.stdout.write("nothing found")
+
+
+def _address_findings() -> Iterator[tuple[str, str]]:
+    """Whether LISTEN works where the processes use it."""
+    alias = steady_queue.listen_database or steady_queue.database
+    try:
+        with psycopg.connect(**connection_parameters(alias), autocommit=True) as connection:
+            if not listener.is_direct(connection):
+                yield (
+                    f"DATABASES[{alias!r}] leads to a transaction pooler, so that workers poll",
+                    "name an alias with a direct address in steady_queue.listen_database",
+                )
+    except psycopg.OperationalError as error:
+        yield f"DATABASES[{alias!r}] cannot be reached", _first_line(error)
+
+
+def server(command: BaseCommand, action: str, **options: Any) -> None:
+    if not embedded.started:
+        raise CommandError("no database of DATABASES is an embedded server")
+    for path in list(embedded.started):
+        if action == "stop":
+            embedded.stop(path)
+        status = embedded.status(path)
+        state = f"running with pid {status.pid}" if status.running else "stopped"
+        command.stdout.write(f"PostgreSQL {status.version} in {path}: {state}")
+
+
+def _first_line(error: Exception) -> str:
+    return printable(str(error).partition("\n")[0])

@@ -1,0 +1,160 @@
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.db import OperationalError, connections
+
+import steady_queue
+from steady_queue import queries
+from steady_queue.management import keep
+from tests.django.command import Terminal, refusal, run
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def old(queue, sql):
+    """Five jobs that ended an hour ago."""
+    for _ in range(5):
+        queue.enqueue()
+    queue.finish(queue.claim(queue.process()))
+    sql("update steady_queue_outcomes set finished_at = finished_at - interval '1 hour'")
+
+
+def test_prune_goes_on_until_all_that_is_old_is_deleted(old, queue, sql, monkeypatch):
+    monkeypatch.setattr(steady_queue, "clear_finished_jobs_after", timedelta(minutes=30))
+    monkeypatch.setattr(keep, "BATCH", 2)
+    kept = queue.enqueue()
+    said = run("prune", out=Terminal())
+    assert "\r4 jobs deleted" in said
+    assert said.endswith("\r\033[K5 jobs deleted\n")
+    assert sql("select id from steady_queue_jobs") == [(kept,)]
+
+
+def test_prune_keeps_what_the_settings_keep(old, monkeypatch):
+    assert run("prune") == "0 jobs deleted\n"
+    monkeypatch.setattr(steady_queue, "clear_finished_jobs_after", None)
+    assert run("prune") == "0 jobs deleted\n"
+
+
+@pytest.fixture
+def worker(sql):
+    [(number,)] = sql(
+        "select steady_queue_register_process('worker', 'w', null, 'host', 1, '{*}', 3)"
+    )
+    return number
+
+
+def test_health_wants_a_worker_that_was_heard_from(sql, monkeypatch):
+    assert refusal("health") == "no worker was heard from within 00:00:30"
+    sql("select steady_queue_register_process('worker', 'w', null, 'host', 1, '{*}', 3)")
+    assert run("health") == "healthy\n"
+    sql("update steady_queue_processes set heartbeat_at = clock_timestamp() - interval '50 s'")
+    refusal("health")
+    monkeypatch.setattr("steady_queue.process_alive_threshold", timedelta(seconds=60))
+    assert run("health") == "healthy\n"
+
+
+def test_health_wants_jobs_to_wait_no_longer_than_it_is_told(worker, queue, sql, lanes):
+    lanes("default")
+    queue.enqueue()
+    sql("update steady_queue_jobs set enqueued_at = clock_timestamp() - interval '5 min'")
+    assert run("health") == run("health", "--max-age", 86400) == "healthy\n"
+    said = refusal("health", "--max-age", 60)
+    assert said.startswith("a ready job of queue default has waited for 00:05:0")
+
+
+def test_health_looks_deeper_when_told_and_names_three_reasons_at_most(worker, queue, sql):
+    for _ in range(5):
+        queue.enqueue()
+    sql("update steady_queue_ready set holds_until = '2999-01-01'")
+    assert run("health") == "healthy\n"
+    said = refusal("health", "--deep")
+    assert said.count("a slot belongs to its job") == 3
+    assert said.endswith("; and 2 more")
+
+
+def test_health_says_that_the_database_cannot_be_reached(monkeypatch):
+    def away(*arguments):
+        raise OperationalError("connection refused\nIs the server running?")
+
+    monkeypatch.setattr(queries, "health", away)
+    assert refusal("health") == "the database cannot be reached: connection refused"
+
+
+def test_the_doctor_says_when_it_finds_nothing(monkeypatch):
+    # Other tests leave dead rows behind.
+    monkeypatch.setattr(queries, "doctor", lambda database, pooled: [])
+    assert run("doctor") == "nothing found\n"
+
+
+def test_the_doctor_prints_each_finding_with_what_to_do(sql):
+    sql("alter table steady_queue_ready set (autovacuum_enabled = off)")
+    out = StringIO()
+    try:
+        said = refusal("doctor", out=out)
+    finally:
+        sql("alter table steady_queue_ready reset (autovacuum_enabled)")
+    lines = out.getvalue().splitlines()
+    assert said == f"{len(lines)} found"
+    assert (
+        "autovacuum is off for steady_queue_ready: "
+        "alter table steady_queue_ready reset (autovacuum_enabled)"
+    ) in lines
+
+
+def test_the_doctor_misses_a_direct_address_behind_a_pooler(monkeypatch):
+    monkeypatch.setattr("steady_queue.listener.is_direct", lambda connection: False)
+    out = StringIO()
+    refusal("doctor", out=out)
+    assert out.getvalue().splitlines()[-1] == (
+        "DATABASES['default'] leads to a transaction pooler, so that workers poll: "
+        "name an alias with a direct address in steady_queue.listen_database"
+    )
+
+
+def test_the_doctor_connects_where_the_processes_listen(monkeypatch):
+    entry = {**connections["default"].settings_dict, "NAME": "no_such_database"}
+    monkeypatch.setitem(connections.settings, "direct", entry)
+    monkeypatch.setattr(steady_queue, "listen_database", "direct")
+    out = StringIO()
+    refusal("doctor", out=out)
+    assert out.getvalue().splitlines()[-1].startswith("DATABASES['direct'] cannot be reached: ")
+
+
+def steady_queue_command(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "django", "steady_queue", *arguments],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={
+            **os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "TEST_DATABASE_NAME": connections["default"].settings_dict["NAME"], **environment,
+        },
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["show", "987654"], {}),
+        (["show", "x"], {}),
+        (["jobs", "--state", "odd"], {}),
+        (["retry"], {}),
+        (["health"], {"TEST_DATABASE_NAME": "no_such_database"}),
+        (["status"], {"TEST_DATABASE_NAME": "no_such_database"}),
+        # A database without the queue.
+        (["status"], {"TEST_DATABASE_NAME": "template1"}),
+        (["prune"], {"TEST_DATABASE_NAME": "template1"}),
+    ],
+)
+def test_an_error_is_one_line_with_exit_status_1(arguments, environment):
+    ended = steady_queue_command(*arguments, **environment)
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1, ended.stderr
+    assert not ended.stdout
