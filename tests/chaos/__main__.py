@@ -12,7 +12,7 @@ parser.add_argument("--seed", default=str(random.randrange(10**6)), help="repeat
 parser.add_argument(
     "--phases",
     nargs="*",
-    help="processes, database, limits (all by default), sessions, listeners, terms, silences",
+    help="processes, database, limits, deploy (by default), sessions, listeners, terms, silences",
 )
 parser.add_argument("--polling", type=float, default=1, help="seconds")
 parser.add_argument("--rate", type=float, default=30, help="transactions a second")

@@ -25,6 +25,7 @@ MOST_CONNECTIONS = 70
 class Field:
     def __init__(self, folder: Path, polling: float = 1) -> None:
         self.folder = folder
+        self.mishaps: list[str] = []
         self.options = {
             "workers": [{**WORKERS, "polling_seconds": polling}],
             "dispatchers": [{**DISPATCHER, "polling_seconds": polling}],
@@ -71,6 +72,12 @@ class Place:
         server = ground.server
         self.proxy = Proxy(server.entry["HOST"], int(server.entry["PORT"]))
         self.proxy.__enter__()
+        self.start()
+
+    def deploy(self) -> None:
+        if status := self.node.stop():
+            self.ground.mishaps.append(f"a supervisor that was told to stop ended with {status}")
+        self.ground.server.manage("migrate", "-v0")
         self.start()
 
     def start(self) -> None:

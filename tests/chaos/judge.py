@@ -20,6 +20,9 @@ CLOSE = 1.0
 GRACE = 5.0
 """Seconds from a TERM within which tasks may still be started, and cut off."""
 
+SLOW = ("child terminated", "signal storm", "supervisor killed", "node deployed")
+"""Faults whose victims have that grace."""
+
 ENDS = {"work": "successful", "limited": "successful", "flaky": "successful", "poison": "failed"}
 
 RUNS = """
@@ -126,7 +129,7 @@ class Judge:
         """For each pid the spans in which it may have ended."""
         deaths: dict[int, list[tuple[float, float]]] = defaultdict(list)
         for fault in faults:
-            slow = fault.kind in ("child terminated", "signal storm", "supervisor killed")
+            slow = fault.kind in SLOW
             for pid in fault.pids:
                 deaths[pid].append((fault.at, fault.at + (GRACE if slow else CLOSE)))
         for run in self.runs:
@@ -220,9 +223,7 @@ class Judge:
             if run.limit_key and id(run) not in self._zombies:
                 by_key[run.limit_key].append(run)
         return [
-            f"{key}: {most} at once"
-            for key, runs in by_key.items()
-            if (most := _most_at_once(runs)) > (runs[0].limit_to or 0)
+            f"{key}: {excess}" for key, runs in by_key.items() for excess in _excesses(runs)[:1]
         ]
 
     def _misrecurred(self) -> list[str]:
@@ -247,15 +248,20 @@ class Judge:
 THREE = 3
 
 
-def _most_at_once(runs: list[Run]) -> int:
-    """Of those whose end is known: when a killed one ended is not."""
-    moments = [(run.started, 1) for run in runs if run.ended]
-    moments += [(run.ended, -1) for run in runs if run.ended]
-    most = now = 0
-    for _, change in sorted(moments):
-        now += change
-        most = max(most, now)
-    return most
+def _excesses(runs: list[Run]) -> list[str]:
+    """Moments with more runs than the largest limit among them.
+
+    Of those whose end is known: when a killed one ended is not.
+    """
+    moments = [(run.started, 1, run.limit_to) for run in runs if run.ended]
+    moments += [(run.ended, -1, run.limit_to) for run in runs if run.ended]
+    found, present = [], Counter[int]()
+    for at, change, limit in sorted(moments):
+        present[limit] += change
+        most = max((limit for limit, count in present.items() if count), default=0)
+        if present.total() > most > 0:
+            found.append(f"{present.total()} at once at {at}, limit {most}")
+    return found
 
 
 def percentile(values: list[float], share: float) -> str:

@@ -177,6 +177,12 @@ class Killer:
         place.node.process.wait()
         place.start()
 
+    def deploy(self) -> None:
+        """A node ends gracefully, the database is migrated, and a new one begins."""
+        place = self._place()
+        self.journal.note("node deployed", pids=[place.node.process.pid, *place.node.children()])
+        place.deploy()
+
     def _signal_child(self, kind: str, number: int) -> None:
         pid = self._one_of(self._place().node.children())
         self.journal.note(kind, pids=[pid])
@@ -299,6 +305,10 @@ PHASES = {
         (4, "kill_child"),
         (15, "kill_scheduler"),
         (60, "kill_node"),
+    ],
+    "deploy": [
+        (8, "deploy"),
+        (15, "kill_child"),
     ],
 }
 """Seconds between two of a kind, about, and at most a third of the phase."""

@@ -40,7 +40,7 @@ class Producer(threading.Thread):
         self.random = random.Random(seed)
         self.fates: dict[str, str] = {}
         self.kinds: dict[str, str] = {}
-        self.bursts = False
+        self.bursts = self.lowers = False
         self.stopped = threading.Event()
         self._per_second = per_second
         self._ledger = ledger
@@ -106,7 +106,8 @@ class Producer(threading.Thread):
 
     def _limited(self, seconds: float) -> Any:
         number = self.random.randrange(KEYS)
-        return tasks.LIMITED[[1, 2, 5][number % 3]], [seconds, f"key {number}"]
+        limited = tasks.LOWERED if self.lowers else tasks.LIMITED
+        return limited[[1, 2, 5][number % 3]], [seconds, f"key {number}"]
 
     def _flaky(self, seconds: float) -> Any:
         return tasks.flaky, [seconds]

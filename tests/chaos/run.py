@@ -25,7 +25,7 @@ LEFT = """
     select (select count(*) from steady_queue_ready) + (select count(*) from steady_queue_running)
       + (select count(*) from steady_queue_blocked) + (select count(*) from steady_queue_scheduled)
 """
-FULL = ["processes", "database", "limits"]
+FULL = ["processes", "database", "limits", "deploy"]
 
 
 @dataclass
@@ -68,6 +68,7 @@ def _run(ground: Field, plan: Plan) -> tuple[list[str], dict[str, Any]]:
     seconds = plan.seconds / len(plan.phases)
     for phase in plan.phases:
         producer.bursts = phase == "limits"
+        producer.lowers = phase == "deploy"
         if phase == "limits":
             _add_schedules(ground)
         randomness = random.Random(f"{plan.seed} {phase}")
@@ -87,6 +88,7 @@ def _run(ground: Field, plan: Plan) -> tuple[list[str], dict[str, Any]]:
             f"{_left(ground)} jobs had not ended {ENDED_WITHIN:.0f} s after the last fault"
         )
     violations += [f"seen while it ran: {one}" for one in checker.violations]
+    violations += ground.mishaps
     violations += [
         f"child {pid} was told to stop and lives"
         for fault in journal.faults

@@ -36,10 +36,16 @@ def limited_to_2(context, token, seconds, key):
     _limited(context, token, seconds, f"2 {key}", 2)
 
 
-@limits_concurrency(key=lambda token, seconds, key: key, to=5)
+@limits_concurrency(key=lambda token, seconds, key: key, to=5, group="five")
 @task(takes_context=True)
 def limited_to_5(context, token, seconds, key):
     _limited(context, token, seconds, f"5 {key}", 5)
+
+
+@limits_concurrency(key=lambda token, seconds, key: key, to=2, group="five")
+@task(takes_context=True)
+def lowered_to_2(context, token, seconds, key):
+    _limited(context, token, seconds, f"5 {key}", 2)
 
 
 def _limited(context, token, seconds, key, to):
@@ -98,3 +104,5 @@ KILLERS = {
 }
 
 LIMITED = {1: limited_to_1, 2: limited_to_2, 5: limited_to_5}
+LOWERED = {**LIMITED, 5: lowered_to_2}
+"""After a release that lowers a limit."""
