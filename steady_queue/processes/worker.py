@@ -112,7 +112,11 @@ class Worker(Loop):
         """Give back what was not started, wait for what runs, hand in how it ended."""
         self.listener.close()
         deadline = time.monotonic() + steady_queue.shutdown_timeout.total_seconds()
-        self._release(self.crew.give_back())
+        try:
+            self._release(self.crew.give_back())
+        except psycopg.Error as error:
+            # Not lost: the supervisor puts them back when this process has ended.
+            self.back_off(error)
         while self._hand_in_last() and (patience := deadline - time.monotonic()) > 0:
             self.crew.timeouts.enforce()
             if self.crew.held == len(self.crew.timeouts.stuck()):
@@ -204,15 +208,11 @@ class Worker(Loop):
             if left:
                 # Somebody has locked them: put back when they are free.
                 self._disown_at.insert(0, time.monotonic() + LAST_LOOK_AGAIN)
-        except psycopg.Error as error:
-            # Not lost: they are put back when this process is found dead.
-            logger.warning(
-                "release failed: process=%s jobs=%s reason=%r",
-                self.name,
-                len(jobs),
-                str(error).strip(),
-            )
-            self.stop()
+        except psycopg.Error:
+            # Nobody here knows them any more: they are disowned.
+            now = time.monotonic()
+            self._disown_at = [now, now + REPLY_LOST_FOR]
+            raise
 
     def _hand_in_one_by_one(self) -> None:
         """PostgreSQL would not record one of the outcomes: the others are not to wait for it."""

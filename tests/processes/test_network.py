@@ -16,7 +16,7 @@ from tests.processes.server import Server
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
-SHORT = {"TEST_HEARTBEAT": "0.3", "TEST_THRESHOLD": "2"}
+SHORT = {"TEST_HEARTBEAT": "0.3", "TEST_THRESHOLD": "2", "TEST_SHUTDOWN_TIMEOUT": "1"}
 POLLING = {"workers": [{"polling_seconds": 1}], "dispatchers": [{"polling_seconds": 1}]}
 
 
@@ -169,6 +169,26 @@ def test_a_claim_into_a_half_open_connection_is_put_back(server, proxy, start):
     assert proxy.strand("finish_jobs|claim_jobs") == 1
     node.watch.until_states(successful=1)
     assert node.watch.heard() == ["nap begins", "nap ends"]
+
+
+def test_a_lost_reply_to_a_release_costs_no_running_task(server, proxy, start):
+    node = start(workers=[{"threads": 1}])
+    pids = node.children()
+    # Short ones, so that the worker claims ahead; then a long one, which it did not expect.
+    for number in range(20):
+        server.enqueue("noop", number)
+    node.watch.until(lambda: ended(node.watch) == 20, "the short ones")
+    proxy.cut_reply_to("release_jobs")
+    with server.connect() as connection, connection.transaction():
+        for task, args in (("nap", "[3]"), *[("speak", '["behind it"]')] * 3):
+            connection.execute(
+                "select steady_queue_enqueue(%s, args => %s)", (f"tests.app.tasks.{task}", args)
+            )
+    node.watch.until(lambda: ended(node.watch) == 24, "all of them")
+    assert proxy.cuts_made == 1
+    assert node.watch.heard() == ["nap begins", "nap ends", *["behind it"] * 3]
+    assert node.children() == pids
+    assert node.stop() == 0
 
 
 def test_a_half_open_listen_connection_is_noticed_and_replaced(server, proxy, start):
