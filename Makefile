@@ -5,7 +5,7 @@ PIP = $(PYTHON) -m pip --quiet --quiet --disable-pip-version-check
 PORT = 8000
 
 .DEFAULT_GOAL = help
-.PHONY: help demo serve test lint format bench chaos docs migration clean
+.PHONY: help demo serve test testold lint format bench chaos docs migration clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) \
@@ -17,13 +17,16 @@ demo: .venv/installed ## Run 1,000 tasks on a private PostgreSQL and show how lo
 serve: .venv/installed ## Run the demo shop with its admin on http://127.0.0.1:8000 (PORT=...)
 	@$(PYTHON) docs/demo/manage.py serve --port $(PORT)
 
-test: .venv/installed-dev ## Run all tests on PostgreSQL 18, and the quick ones on 16 (ARGS="-k ...")
+test: .venv/installed-dev ## Run all tests on PostgreSQL 18, the quick ones on 16 too (ARGS="-k ...")
 	@status=0; \
-	echo "PostgreSQL 16, without the slow tests:"; \
-	TEST_POSTGRES=16 $(PYTHON) -m pytest -m "not slow" $(ARGS) || status=$$?; \
+	echo "PostgreSQL 16, without slow tests and processes:"; \
+	TEST_POSTGRES=16 $(PYTHON) -m pytest -m "not slow and not processes" $(ARGS) || status=$$?; \
 	echo "PostgreSQL 18:"; \
 	TEST_POSTGRES=18 $(PYTHON) -m pytest $(ARGS) || status=$$?; \
 	exit $$status
+
+testold: .venv/installed-dev ## Run all tests on PostgreSQL 16
+	TEST_POSTGRES=16 $(PYTHON) -m pytest $(ARGS)
 
 lint: .venv/installed-dev ## Check style, format and types
 	$(PYTHON) -m ruff check
