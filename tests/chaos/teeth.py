@@ -41,9 +41,9 @@ MUTANTS = [
         "release before the thread ended",
         WORKER,
         {
-            "        self._release(self.crew.give_back())\n        while": (
-                "        queries.disown_jobs(self.database.connection(), self.process_id, [])\n"
-                "        while"
+            "            self._release(self.crew.give_back())\n        except": (
+                "            queries.disown_jobs(self.database.connection(), self.process_id, [])\n"
+                "        except"
             )
         },
         "terms",
