@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
@@ -37,10 +38,9 @@ TAKEN_AWAY = """
       select from chaos_releases x
       where x.job = r.job and x.process = r.process and x.at >= r.ended - 0.01)
 """
-# From when to when the jobs of a process were rightly given to others.
-SILENCES = """
-    select process, at - silent_for + %s, at from chaos_removals where silent_for >= %s
-"""
+# From when on the jobs of a process were rightly given to others. It may go on with what it holds,
+# and even start it, until it hears of that.
+SILENCES = "select process, at - silent_for + %s from chaos_removals where silent_for >= %s"
 RELEASES = "select job, process, at from chaos_releases order by at"
 JOBS = """
     select j.id, j.arguments -> 'args' ->> 0, j.task, o.status, o.lost_starts
@@ -101,10 +101,7 @@ class Judge:
             if "killed" in fault.kind
             for pid in fault.pids
         }
-        self.silences = {
-            process: (since, until)
-            for process, since, until in connection.execute(SILENCES, [THRESHOLD] * 2)
-        }
+        self.silences = dict(connection.execute(SILENCES, [THRESHOLD] * 2).fetchall())
         self.violations: list[str] = []
         self.figures: dict[str, Any] = {}
         self.recoveries: dict[str, list[float]] = {"child": [], "host": []}
@@ -180,7 +177,7 @@ class Judge:
         overlaps = first.ended is not None and second.started < first.ended
         if second.attempt > first.attempt and not overlaps:
             return []
-        silent = self._was_silent(first.process, first.started, second.started)
+        silent = self._was_silent(first.process, second.started)
         died = None if overlaps else self._death(first, second)
         if silent:
             self._zombies.add(id(first))
@@ -192,7 +189,7 @@ class Judge:
         return [
             f"job {job} of process {process}, at {started} to {ended}"
             for job, process, started, ended in self.taken_away
-            if not self._was_silent(process, started, ended)
+            if not self._was_silent(process, ended)
         ]
 
     def _measure_recoveries(self) -> None:
@@ -207,9 +204,8 @@ class Judge:
                 if after and run.started < died + CLOSE:
                     self.recoveries[kind].append(after[0] - died)
 
-    def _was_silent(self, process: int, started: float, ended: float) -> bool:
-        since, until = self.silences.get(process, (0.0, 0.0))
-        return since <= ended and started <= until
+    def _was_silent(self, process: int, before: float) -> bool:
+        return self.silences.get(process, math.inf) <= before
 
     def _death(self, first: Run, second: Run) -> float | None:
         for at, until in self.deaths[first.pid]:
