@@ -2020,7 +2020,11 @@ with ready as (
   from steady_queue_lanes l
   cross join lateral (
     select count(*) as jobs,
-      (select coalesce(j.run_after, j.enqueued_at)
+      -- Known of what was ready from the start. What came later, retried or at its time, came before
+      -- the first job that was enqueued behind it.
+      (select case when r.position = j.id then j.enqueued_at else coalesce((
+         select n.enqueued_at from steady_queue_jobs n where n.id > r.position order by n.id limit 1),
+         j.run_after) end
        from steady_queue_ready r join steady_queue_jobs j on j.id = r.job
        where r.lane = l.id order by r.position limit 1) as oldest
     from steady_queue_ready r

@@ -158,3 +158,5 @@ def test_an_error_is_one_line_with_exit_status_1(arguments, environment):
     assert ended.returncode == 1
     assert len(ended.stderr.splitlines()) == 1, ended.stderr
     assert not ended.stdout
+    asks_for_migrate = ended.stderr.endswith("; has manage.py migrate run?\n")
+    assert asks_for_migrate == ("template1" in environment.values())

@@ -1,3 +1,6 @@
+ERROR = '{"exception_class": "E", "message": "m", "traceback": "t"}'
+
+
 def test_the_queues_view_counts_each_state(queue, sql):
     worker = queue.process()
     queue.enqueue_limited("k", queue="mail", count=3)
@@ -10,6 +13,32 @@ def test_the_queues_view_counts_each_state(queue, sql):
         "from steady_queue_queues where queue = 'mail'"
     )
     assert row == ("mail", 1, 1, 2, 1, True, True)
+
+
+def test_a_job_retried_by_hand_has_not_waited_since_it_was_enqueued(queue, sql, lanes):
+    lanes("default")
+    job = queue.enqueue()
+    queue.finish(queue.claim(queue.process()), error=ERROR)
+    sql("update steady_queue_jobs set enqueued_at = now() - interval '1 day'")
+    sql("select steady_queue_retry_jobs(array[%s])", job)
+    read = "select ready, oldest_wait from steady_queue_queues where queue = 'default'"
+    assert sql(read) == [(1, None)]
+    behind = queue.enqueue()
+    sql("update steady_queue_jobs set enqueued_at = now() - interval '1 h' where id = %s", behind)
+    [(ready, waited)] = sql(read)
+    assert ready == 2
+    assert 3600 <= waited.total_seconds() < 86400
+
+
+def test_a_job_that_became_due_has_waited_since_then_or_less(queue, sql, lanes):
+    lanes("default")
+    queue.enqueue(run_after="2999-01-01")
+    sql("update steady_queue_jobs set run_after = now() - interval '1 h'")
+    sql("update steady_queue_scheduled set run_after = now() - interval '1 h'")
+    sql("update steady_queue_jobs set enqueued_at = now() - interval '1 day'")
+    sql("select steady_queue_dispatch_jobs(1)")
+    [(waited,)] = sql("select oldest_wait from steady_queue_queues where queue = 'default'")
+    assert 3600 <= waited.total_seconds() < 86400
 
 
 def test_a_queue_never_claimed_from_is_in_the_queues_view(queue, sql):
@@ -87,9 +116,6 @@ def test_every_function_has_a_fixed_search_path_or_a_body_bound_at_creation(sql)
         """
     )
     assert loose == []
-
-
-ERROR = '{"exception_class": "E", "message": "m", "traceback": "t"}'
 
 
 def test_recent_failures_are_counted_by_task_and_exception(queue, sql):

@@ -70,7 +70,7 @@ class Command(BaseCommand):
         subcommand = SUBCOMMANDS[options.pop("subcommand") or "start"]
         try:
             subcommand.run(self, **options)
-        except ProgrammingError as error:
+        except (ProgrammingError, psycopg.ProgrammingError) as error:
             raise CommandError(f"{_first_line(error)}; has manage.py migrate run?") from error
         except (DatabaseError, InterfaceError, psycopg.Error) as error:
             raise CommandError(_first_line(error)) from error
