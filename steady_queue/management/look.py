@@ -165,7 +165,8 @@ def recurring(command: BaseCommand, **options: Any) -> None:
     now = timezone.now()
     for task in RecurringTask.objects.using(steady_queue.database).order_by("key"):
         state = "removed" if task.removed_at else "paused" if task.paused_at else "on"
-        command.stdout.write(f"{task.key}  {task.schedule}  {task.timezone}  {task.task}  {state}")
+        said = f"{task.key}  {task.schedule}  {task.timezone}  {task.task}  {state}"
+        command.stdout.write(printable(said))
         if state == "on":
             zone = ZoneInfo(task.timezone)
             for run in Cron(task.schedule, zone).upcoming(now, 3):

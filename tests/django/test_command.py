@@ -47,6 +47,12 @@ def test_recurring_lists_the_next_three_runs_in_the_schedules_own_zone():
     assert all(" 09:30:00 E" in line for line in runs)
 
 
+def test_recurring_lets_no_escape_of_a_terminals_through():
+    recurring_task.schedule(noop, "@hourly", "\x1b[2J")
+    recurring_task.pause("\x1b[2J")
+    assert run("recurring").startswith("\\x1b[2J  @hourly")
+
+
 def test_check_finds_nothing_in_a_healthy_queue(transactional_db):
     noop.enqueue()
     assert run("check") == run("check", "--deep") == "nothing found\n"
