@@ -339,7 +339,7 @@ class TestReady:
             "update steady_queue_lanes set mark = 10^9",
             "update steady_queue_ready set lane = 10^9",
             "update steady_queue_ready set lane = (select min(id) from steady_queue_lanes where queue = 'mail')",
-            "update steady_queue_lanes set priority = 77 where queue = 'default'",
+            "update steady_queue_lanes set priority = 300 where queue = 'default' and priority = 0",
             "update steady_queue_ready set position = 10^9",
         ],
     )
