@@ -46,7 +46,7 @@ def test_a_node_that_was_given_up_comes_back_drops_its_claims_and_registers_anew
     def is_dropped():
         nonlocal heard
         heard += capfd.readouterr().err
-        return "its outcome is dropped" in heard
+        return "stale: job=" in heard
 
     watch.until(is_dropped, "an outcome that is dropped")
     assert watch.rows("select process from steady_queue_outcomes") == [(process,)]
