@@ -102,8 +102,7 @@ class Worker(Loop):
                 self._hand_in_one_by_one()
             if room:
                 # The claim may have been committed, or be so yet: its reply is lost.
-                now = time.monotonic()
-                self._disown_at = [now, now + REPLY_LOST_FOR]
+                self._disown_soon()
             raise
         self._look_at_refused(finished, refused)
         return jobs
@@ -131,6 +130,11 @@ class Worker(Loop):
     def quit(self) -> None:
         self.started.clear()
         super().quit()
+
+    def _disown_soon(self) -> None:
+        """Now, and once more when a statement whose reply was lost has ended."""
+        now = time.monotonic()
+        self._disown_at = [now, now + REPLY_LOST_FOR]
 
     def _disown(self) -> None:
         """Put back what an earlier call has claimed, if its reply never came."""
@@ -210,8 +214,7 @@ class Worker(Loop):
                 self._disown_at.insert(0, time.monotonic() + LAST_LOOK_AGAIN)
         except psycopg.Error:
             # Nobody here knows them any more: they are disowned.
-            now = time.monotonic()
-            self._disown_at = [now, now + REPLY_LOST_FOR]
+            self._disown_soon()
             raise
 
     def _hand_in_one_by_one(self) -> None:
