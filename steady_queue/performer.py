@@ -11,19 +11,19 @@ from datetime import datetime, timedelta
 from traceback import format_exception
 from typing import Any
 
-from django.db import connections
 from django.dispatch import Signal
 from django.tasks import TaskContext, TaskResultStatus, task_backends
 from django.tasks.base import TaskError
 from django.tasks.signals import task_finished, task_started
 
+from steady_queue import task_connections
 from steady_queue.arguments import Arguments
 from steady_queue.backend import SteadyQueueResult
 from steady_queue.crash_points import reach
 from steady_queue.processes import OutcomeRefusedError
 from steady_queue.queries import ClaimedJob, Outcome
 from steady_queue.retries import verdict
-from steady_queue.task import UnknownTaskClassError, as_enqueued, find_task
+from steady_queue.task import UnknownTaskClassError, find_as_enqueued
 from steady_queue.timeouts import Deadline, Timeouts, timeout_of
 
 logger = logging.getLogger("steady_queue")
@@ -55,18 +55,21 @@ class Performer:
         self._timeouts = timeouts
         # Copied for each job: what a task sets (language, time zone, its own) ends with it.
         self._context: Context = copy_context()
-        self._context.run(lambda: [task_backends[alias] for alias in task_backends])
+        self._senders: dict[str, type] = self._context.run(
+            lambda: {alias: type(task_backends[alias]) for alias in task_backends}
+        )
         self._ended_at = time.monotonic()
         self._forks = _forks
 
     def perform(self, job: ClaimedJob, received_at: float) -> Outcome:
         """Run the job, received at this moment of the monotonic clock. Raises nothing."""
         started = time.monotonic()
-        _check_connections(idle_for=started - self._ended_at)
+        if started - self._ended_at > IDLE:
+            task_connections.check()
         started_at = job.claimed_at + timedelta(seconds=started - received_at)
         error = self._context.copy().run(self._attempt, job, started_at)
         reach("perform.after")
-        _tidy_connections()
+        task_connections.tidy()
         self._ended_at = ended = time.monotonic()
         return Outcome(
             job.id, job.claim, started - received_at, ended - started, error, job.limit_key
@@ -78,7 +81,7 @@ class Performer:
         started = time.monotonic()
         try:
             result = self._result(job, started_at)
-            _send(task_started, result)
+            self._send(task_started, result)
             reach("perform.before")
             value = self._call(job, result)
             _set(result, _return_value=value, status=TaskResultStatus.SUCCESSFUL)
@@ -113,18 +116,25 @@ class Performer:
     def _finish(self, result: SteadyQueueResult, started_at: datetime, started: float) -> None:
         elapsed = timedelta(seconds=time.monotonic() - started)
         _set(result, finished_at=started_at + elapsed)
-        _send(task_finished, result)
+        self._send(task_finished, result)
+
+    def _send(self, signal: Signal, result: SteadyQueueResult) -> None:
+        """Whatever a receiver raises, SystemExit included, changes nothing."""
+        try:
+            signal.send_robust(self._senders[result.backend], task_result=result)
+        except BaseException:
+            logger.exception("receiver raised: job=%s task=%s", result.id, result.task.module_path)
 
     def _result(self, job: ClaimedJob, started_at: datetime) -> SteadyQueueResult:
         backend = job.backend
-        if backend not in task_backends.settings:
+        if backend not in self._senders:
             raise UnknownTaskClassError(
                 f"no backend {backend!r} in TASKS; add it, or discard the job"
             )
-        task = find_task(job.task)
+        task = find_as_enqueued(job.task, backend, job.queue, job.priority, job.run_after)
         args, kwargs = Arguments.deserialize(job.arguments)
         return SteadyQueueResult(
-            task=as_enqueued(task, backend, job.queue, job.priority, job.run_after),
+            task=task,
             id=str(job.id),
             status=TaskResultStatus.RUNNING,
             enqueued_at=job.enqueued_at,
@@ -159,14 +169,6 @@ def timed_out(deadline: Deadline) -> Outcome:
     waited = (result.started_at - job.claimed_at).total_seconds()
     ran = time.monotonic() - deadline.began_at
     return Outcome(job.id, job.claim, waited, ran, json.dumps(error), job.limit_key)
-
-
-def _send(signal: Signal, result: SteadyQueueResult) -> None:
-    """Whatever a receiver raises, SystemExit included, changes nothing."""
-    try:
-        signal.send_robust(type(task_backends[result.backend]), task_result=result)
-    except BaseException:
-        logger.exception("receiver raised: job=%s task=%s", result.id, result.task.module_path)
 
 
 def _call(result: SteadyQueueResult) -> Any:
@@ -223,33 +225,3 @@ def _storable(text: str) -> str:
         left_out = b"\n[... %d bytes left out ...]\n" % (len(kept) - 2 * half)
         kept = kept[:half] + left_out + kept[-half:]
     return kept.decode("utf-8", "ignore")
-
-
-def _check_connections(idle_for: float) -> None:
-    """Like the start of a request: a connection that died while the thread was idle is dropped."""
-    if idle_for > IDLE:
-        for connection in connections.all(initialized_only=True):
-            if connection.connection is not None and not connection.is_usable():
-                connection.close()
-
-
-def _tidy_connections() -> None:
-    """Like the end of a request, but connections are kept: reconnecting would cost more than most
-    tasks. One that a task left in a transaction or broken is closed, which rolls it back."""
-    for connection in connections.all(initialized_only=True):
-        if connection.connection is None:
-            continue
-        if connection.in_atomic_block or not _is_idle(connection):
-            # Django would wait for the end of an atomic block that nobody is in any more.
-            connection.in_atomic_block = connection.closed_in_transaction = False
-            connection.savepoint_ids, connection.atomic_blocks = [], []
-            connection.needs_rollback = False
-            connection.close()
-        if connection.settings_dict["CONN_MAX_AGE"] == 0:
-            connection.close_at = None
-        connection.close_if_unusable_or_obsolete()
-
-
-def _is_idle(connection: Any) -> bool:
-    status = getattr(getattr(connection.connection, "info", None), "transaction_status", None)
-    return status is None or status.name == "IDLE"

@@ -253,17 +253,19 @@ def finish_and_claim_jobs(
 
 
 def _finish_arguments(finished: Sequence[Outcome], keep: bool) -> tuple[Any, ...]:
-    jobs, claims, waited, ran, errors, keys = (list(c) for c in zip(*finished, strict=True))
-    limit_keys = {key for key in keys if key is not None}
+    *numbers, errors, keys = zip(*finished, strict=True)
     return (
-        jobs,
-        claims,
-        waited,
-        ran,
-        errors if any(errors) else None,
-        list(limit_keys) or None,
+        *map(_array, numbers),
+        list(errors) if any(errors) else None,
+        list({key for key in keys if key is not None}) or None,
         keep,
     )
+
+
+def _array(numbers: Iterable[float]) -> str:
+    """As PostgreSQL reads one. The driver's way looks at each element, and takes ten times as
+    long."""
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def release_jobs(connection: Connection, jobs: Sequence[ClaimedJob]) -> list[int]:

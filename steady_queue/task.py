@@ -146,6 +146,20 @@ def _import_tasks_module(module: str, path: str) -> Any:
         raise
 
 
+def find_as_enqueued(
+    path: str, backend: str, queue: str, priority: int, run_after: datetime | None
+) -> SteadyQueueTask:
+    """The task at a dotted path, as it was enqueued. Raises UnknownTaskClassError."""
+    if run_after is None:
+        return _find_as_enqueued(path, backend, queue, priority)
+    return as_enqueued(find_task(path), backend, queue, priority, run_after)
+
+
+@lru_cache(maxsize=4096)
+def _find_as_enqueued(path: str, backend: str, queue: str, priority: int) -> SteadyQueueTask:
+    return as_enqueued(find_task(path), backend, queue, priority, None)
+
+
 def as_enqueued(
     task: SteadyQueueTask, backend: str, queue: str, priority: int, run_after: datetime | None
 ) -> SteadyQueueTask:

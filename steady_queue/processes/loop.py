@@ -56,6 +56,7 @@ class Loop:
         self._ear.setblocking(False)
         self._bell.setblocking(False)
         self._selector.register(self._ear, selectors.EVENT_READ)
+        self._rung = False
         self._lifeline = lifeline
         if lifeline is not None:
             self._selector.register(lifeline, selectors.EVENT_READ)
@@ -106,6 +107,8 @@ class Loop:
             if key.fileobj is self._ear:
                 with suppress(BlockingIOError):
                     self._ear.recv(4096)
+                # Before the step looks: whoever rings after this look rings again.
+                self._rung = False
             elif key.fileobj == self._lifeline:
                 # The supervisor has died: its end of the pipe is closed.
                 self._selector.unregister(key.fileobj)
@@ -114,8 +117,10 @@ class Loop:
 
     def ring(self) -> None:
         """Wake the loop, from any thread or signal handler."""
-        with suppress(BlockingIOError):
-            self._bell.send(b"\0")
+        if not self._rung:
+            self._rung = True
+            with suppress(BlockingIOError):
+                self._bell.send(b"\0")
 
     def watch(self, connection: psycopg.Connection[Any] | None) -> None:
         """Let ``wait`` end when this connection can be read, too (None: none can).

@@ -406,12 +406,12 @@ def test_started_and_finished_are_sent_by_the_backend_class(performer, signals):
     ]
 
 
-def test_a_backend_of_ones_own_is_the_sender_of_its_tasks(performer, signals, settings):
+def test_a_backend_of_ones_own_is_the_sender_of_its_tasks(signals, settings):
     settings.TASKS = {"default": {"BACKEND": f"{__name__}.OwnBackend", "QUEUES": []}}
     heard = []
     for signal in (task_started, task_finished):
         signals(signal, lambda sender, **kwargs: heard.append(sender))
-    perform(performer, noop)
+    perform(Performer("worker 1"), noop)
     assert heard == [OwnBackend, OwnBackend]
 
 
