@@ -78,7 +78,10 @@ class SteadyQueueBackend(BaseTaskBackend):
         results: list[Result] = [self._result(*call) for call in calls]
         with connections[steady_queue.database].cursor() as cursor:
             reach("enqueue.before")
-            stored = queries.enqueue_jobs(cursor, self.alias, jobs)
+            if len(jobs) == 1:
+                stored = [queries.enqueue_job(cursor, self.alias, jobs[0])]
+            else:
+                stored = queries.enqueue_jobs(cursor, self.alias, jobs)
             reach("enqueue.after")
         for result, (job, enqueued_at) in zip(results, stored, strict=True):
             object.__setattr__(result, "id", str(job))

@@ -64,6 +64,25 @@ class Outcome(NamedTuple):
     limit_key: str | None
 
 
+ENQUEUE_JOB = """
+    select id, enqueued_at from steady_queue_enqueue_job(
+      %s, %s, %s, %s::smallint, %s::json, %s, %s, %s, %s, %s)
+"""
+ENQUEUE_PLAIN_JOB = """
+    select id, enqueued_at from steady_queue_enqueue_job(%s, %s, %s, %s::smallint, %s::json)
+"""
+
+
+def enqueue_job(cursor: Any, backend: str, job: NewJob) -> tuple[int, datetime]:
+    """Id and moment of the job. With a cursor of Django's or of psycopg's."""
+    if job.run_after or job.limit_key:
+        cursor.execute(ENQUEUE_JOB, (backend, *job))
+    else:
+        cursor.execute(ENQUEUE_PLAIN_JOB, (backend, *job[:4]))
+    row: tuple[int, datetime] = cursor.fetchone()
+    return row
+
+
 ENQUEUE_JOBS = """
     select id, enqueued_at from steady_queue_enqueue_jobs(
       %s, %s::text[], %s::text[], %s::smallint[], %s::json[], %s::timestamptz[],

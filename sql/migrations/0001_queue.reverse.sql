@@ -25,4 +25,8 @@ drop table steady_queue_jobs, steady_queue_lanes, steady_queue_ready, steady_que
   steady_queue_semaphores, steady_queue_pauses, steady_queue_processes,
   steady_queue_recurring_tasks, steady_queue_recurring_executions;
 
+drop domain steady_queue_task, steady_queue_queue, steady_queue_priority, steady_queue_arguments,
+  steady_queue_moment, steady_queue_limit_key, steady_queue_limit_to, steady_queue_limit_for,
+  steady_queue_limit_conflict;
+
 drop sequence steady_queue_positions, steady_queue_claims, steady_queue_process_numbers;

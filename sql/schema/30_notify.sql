@@ -24,9 +24,9 @@ comment on function steady_queue_producing_key is 'The advisory lock that produc
 
 
 -- True when a process waits for the topic. Two callers that collide both see true: one notification
--- too many, which is harmless.
+-- too many, which is harmless. (Not strict: it could not be inlined.)
 create function steady_queue_is_awaited(p_topic text) returns boolean
-language sql volatile strict
+language sql volatile
 begin atomic
   select case
     when pg_try_advisory_lock(steady_queue_waiting_key(p_topic))
@@ -55,8 +55,8 @@ comment on function steady_queue_announce is 'Sends NOTIFY steady_queue with thi
 
 
 -- Ready rows of a queue without a lane are announced under 'queue:*' too: a process that waits for
--- any queue cannot know the name yet. Who is about to claim what it adds announces the rest itself
--- (steady_queue_finish_and_claim_jobs).
+-- any queue cannot know the name yet. Who says 'later' announces itself what
+-- there is to say (steady_queue_enqueue_job, steady_queue_finish_and_claim_jobs).
 create function steady_queue_announce_ready() returns trigger
 language plpgsql
 set search_path from current
@@ -65,9 +65,6 @@ as $$
 declare
   v_topic text;
 begin
-  if current_setting('steady_queue.announce', true) = 'later' then
-    return null;
-  end if;
   for v_topic in
     select 'queue:' || l.queue
     from (select distinct a.lane from added a) a
@@ -94,7 +91,9 @@ comment on function steady_queue_announce_ready is 'Announces each queue that go
 create trigger steady_queue_announce_ready
 after insert on steady_queue_ready
 referencing new table as added
-for each statement execute function steady_queue_announce_ready();
+for each statement
+when (current_setting('steady_queue.announce', true) is distinct from 'later')
+execute function steady_queue_announce_ready();
 
 
 create function steady_queue_announce_scheduled() returns trigger

@@ -351,8 +351,9 @@ begin
           c.holds_until, c.claimed_at
         from claimed c
       )
-      select c.job, v_claim, c.task, c.backend, c.queue, c.priority, c.arguments::text, c.attempt,
-        c.lost_starts, c.suspect, c.limit_key, c.run_after, c.enqueued_at, c.claimed_at,
+      select c.job, v_claim, c.task::text, c.backend, c.queue::text, c.priority::smallint,
+        c.arguments::text, c.attempt, c.lost_starts, c.suspect, c.limit_key,
+        c.run_after::timestamptz, c.enqueued_at, c.claimed_at,
         past.errors, past.workers
       from claimed c
       left join lateral (
