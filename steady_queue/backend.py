@@ -75,7 +75,6 @@ class SteadyQueueBackend(BaseTaskBackend):
         for task in {id(task): task for task, _, _ in calls}.values():
             self.validate_task(task)
         jobs = [as_job(*call) for call in calls]
-        results: list[Result] = [self._result(*call) for call in calls]
         with connections[steady_queue.database].cursor() as cursor:
             reach("enqueue.before")
             if len(jobs) == 1:
@@ -83,9 +82,9 @@ class SteadyQueueBackend(BaseTaskBackend):
             else:
                 stored = queries.enqueue_jobs(cursor, self.alias, jobs)
             reach("enqueue.after")
-        for result, (job, enqueued_at) in zip(results, stored, strict=True):
-            object.__setattr__(result, "id", str(job))
-            object.__setattr__(result, "enqueued_at", enqueued_at)
+        results: list[Result] = [
+            self._result(*call, *row) for call, row in zip(calls, stored, strict=True)
+        ]
         for result in results:
             task_enqueued.send_robust(type(self), task_result=result)
         return results
@@ -102,13 +101,18 @@ class SteadyQueueBackend(BaseTaskBackend):
         return checks.check_backend(self)
 
     def _result(
-        self, task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self,
+        task: SteadyQueueTask,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        job: int,
+        enqueued_at: datetime,
     ) -> SteadyQueueResult:
         return SteadyQueueResult(
             task=task,
-            id="",
+            id=str(job),
             status=TaskResultStatus.READY,
-            enqueued_at=None,
+            enqueued_at=enqueued_at,
             started_at=None,
             finished_at=None,
             last_attempted_at=None,

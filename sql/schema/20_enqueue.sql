@@ -52,8 +52,9 @@ begin
     select e.id, e.run_after from enqueued e where e.run_after > e.enqueued_at
   ), ready as (
     insert into steady_queue_ready (lane, position, job, limit_key)
-    select steady_queue_lane_of(e.queue, e.priority, false), e.id, e.id, e.limit_key
+    select coalesce(l.id, 0), e.id, e.id, e.limit_key
     from enqueued e
+    left join steady_queue_lanes l on l.queue = e.queue and l.priority = e.priority and not l.express
     where e.run_after is null or e.run_after <= e.enqueued_at
   )
   select e.id, e.enqueued_at from enqueued e;
