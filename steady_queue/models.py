@@ -159,6 +159,22 @@ class JobError(models.Model):
         db_table = "steady_queue_errors"
 
 
+class Figures(models.Model):
+    """What workers have done in a minute, for one queue and task."""
+
+    minute = models.DateTimeField()
+    queue = models.TextField()
+    task = models.TextField()
+    finished = models.BigIntegerField(default=0)
+    failed = models.BigIntegerField(default=0)
+    waited = models.FloatField(default=0)
+    ran = models.FloatField(default=0)
+
+    class Meta:
+        db_table = "steady_queue_figures"
+        verbose_name_plural = "figures"
+
+
 class Semaphore(models.Model):
     """The lock of a limit key."""
 

@@ -62,6 +62,7 @@ class Outcome(NamedTuple):
     ran: float
     error: str | None
     limit_key: str | None
+    claimed: ClaimedJob
 
 
 ENQUEUE_JOB = """
@@ -278,7 +279,7 @@ def finish_and_claim_jobs(
 
 
 def _finish_arguments(finished: Sequence[Outcome], keep: bool) -> tuple[Any, ...]:
-    *numbers, errors, keys = zip(*finished, strict=True)
+    *numbers, errors, keys, _ = zip(*finished, strict=True)
     return (
         *map(_array, numbers),
         list(errors) if any(errors) else None,
@@ -372,6 +373,16 @@ def prune(
             count,
         )
     )
+
+
+def add_figures(connection: Connection, figures: str) -> bool:
+    """Add what was counted, as JSON; False when the table is locked: again later."""
+    return bool(_value(connection, "select steady_queue_add_figures(%s::json)", figures))
+
+
+def compact_figures(connection: Connection, count: int) -> int:
+    """How many rows were taken to make fewer of them."""
+    return int(_value(connection, "select steady_queue_compact_figures(%s)", count))
 
 
 def sync_recurring_tasks(

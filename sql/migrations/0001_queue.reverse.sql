@@ -2,7 +2,7 @@
 drop view steady_queue_all_jobs, steady_queue_queues, steady_queue_running_jobs,
   steady_queue_failed_jobs, steady_queue_due_jobs, steady_queue_limits,
   steady_queue_alive_processes, steady_queue_recurring, steady_queue_violations,
-  steady_queue_recent_failures, steady_queue_help;
+  steady_queue_recent_failures, steady_queue_help, steady_queue_throughput;
 
 do $$
 declare
@@ -23,7 +23,7 @@ $$;
 drop table steady_queue_jobs, steady_queue_lanes, steady_queue_ready, steady_queue_scheduled,
   steady_queue_blocked, steady_queue_running, steady_queue_outcomes, steady_queue_errors,
   steady_queue_semaphores, steady_queue_pauses, steady_queue_processes,
-  steady_queue_recurring_tasks, steady_queue_recurring_executions;
+  steady_queue_recurring_tasks, steady_queue_recurring_executions, steady_queue_figures;
 
 drop domain steady_queue_task, steady_queue_queue, steady_queue_priority, steady_queue_arguments,
   steady_queue_moment, steady_queue_limit_key, steady_queue_limit_to, steady_queue_limit_for,

@@ -13,9 +13,10 @@
 --                              longer the current one changes nothing.
 --
 -- Beside the flow: 60_dispatch.sql moves what has become due, 65_recurring.sql enqueues what recurs,
--- 70_processes.sql says who is alive and puts the jobs of the dead back, 80_steer.sql is what a
--- person may do, 90_views.sql is what a person looks at, 95_check.sql is what must be true of all
--- that, and 96_doctor.sql says what around it makes the queue slow.
+-- 70_processes.sql says who is alive and puts the jobs of the dead back, 75_figures.sql sums up what
+-- was done, 80_steer.sql is what a person may do, 90_views.sql is what a person looks at,
+-- 95_check.sql is what must be true of all that, and 96_doctor.sql says what around it makes the
+-- queue slow.
 --
 -- A job is in exactly one of ready, scheduled, blocked, running and outcomes. It is moved by one
 -- statement, `delete ... returning` into `insert`, so that nothing can see it twice or nowhere.

@@ -104,6 +104,12 @@ begin
     from lost l
     where l.charged and l.lost_starts + 1 >= p_max_lost_starts
     returning job
+  ), counted as (
+    insert into steady_queue_figures (minute, queue, task, finished, failed)
+    select date_trunc('minute', clock_timestamp()), j.queue, j.task, count(*), count(*)
+    from failed f
+    join steady_queue_jobs j on j.id = f.job
+    group by j.queue, j.task
   ), explained as (
     insert into steady_queue_errors
       (job, attempt, process, failed_at, exception_class, message, traceback)

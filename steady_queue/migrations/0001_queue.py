@@ -69,6 +69,31 @@ class Migration(migrations.Migration):
                     },
                 ),
                 migrations.CreateModel(
+                    name="Figures",
+                    fields=[
+                        (
+                            "id",
+                            models.BigAutoField(
+                                auto_created=True,
+                                primary_key=True,
+                                serialize=False,
+                                verbose_name="ID",
+                            ),
+                        ),
+                        ("minute", models.DateTimeField()),
+                        ("queue", models.TextField()),
+                        ("task", models.TextField()),
+                        ("finished", models.BigIntegerField(default=0)),
+                        ("failed", models.BigIntegerField(default=0)),
+                        ("waited", models.FloatField(default=0)),
+                        ("ran", models.FloatField(default=0)),
+                    ],
+                    options={
+                        "verbose_name_plural": "figures",
+                        "db_table": "steady_queue_figures",
+                    },
+                ),
+                migrations.CreateModel(
                     name="Job",
                     fields=[
                         (

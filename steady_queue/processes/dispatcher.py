@@ -14,6 +14,7 @@ PRUNE_EVERY = 60.0
 """Seconds between two looks for history past its time."""
 
 PRUNE_BATCH = 5000
+"""Jobs, or rows of figures, that one statement deletes at most."""
 
 
 class Dispatcher(Loop):
@@ -80,4 +81,6 @@ class Dispatcher(Loop):
             finished = steady_queue.clear_finished_jobs_after
             failed = steady_queue.clear_failed_jobs_after
             if queries.prune(connection, finished, failed, PRUNE_BATCH) >= PRUNE_BATCH:
+                self._prune_at = now
+            if queries.compact_figures(connection, PRUNE_BATCH) >= PRUNE_BATCH:
                 self._prune_at = now

@@ -14,6 +14,7 @@ from steady_queue.crash_points import reach
 from steady_queue.listener import LAST_LOOK_AGAIN, Listener, Rest
 from steady_queue.performer import timed_out, unrecordable
 from steady_queue.processes.crew import STALLED, Crew
+from steady_queue.processes.figures import Figures
 from steady_queue.processes.loop import EX_TEMPFAIL, Loop
 from steady_queue.processes.started import StartedJobs
 from steady_queue.queries import ClaimedJob, Outcome
@@ -49,6 +50,7 @@ class Worker(Loop):
         self.listener = Listener(queries.topics_to_wait_for(self.queues))
         self.rest = Rest(self.listener, options.polling_interval.total_seconds())
         self.crew = Crew(options.threads, str(self.process_id), started, self.ring)
+        self.figures = Figures(self.database)
         self._since_mark = 0
         self._busy: list[Outcome] = []
         self._last_try_in = 0.0
@@ -60,7 +62,7 @@ class Worker(Loop):
         if self._is_stuck():
             self.stop()
             return 0.0
-        return min(self._look(), self.crew.timeouts.left())
+        return min(self._look(), self.crew.timeouts.left(), self.figures.write_when_due())
 
     def _look(self) -> float:
         woken, finished = self.listener.drain(), self.crew.finished()
@@ -122,6 +124,7 @@ class Worker(Loop):
                 break
             self.wait(min(patience, self._last_try_in, self.crew.timeouts.left()))
         self._hand_in_stuck()
+        self.figures.write_last()
         if not self.crew.held:
             return 0
         self.started.clear()
@@ -248,6 +251,7 @@ class Worker(Loop):
                     job,
                     self.name,
                 )
+        self.figures.count(finished, refused)
         self._busy = [o for o in finished if refused.get(o.job) == "busy"]
         self.crew.keep(self._busy)
         if len(self._busy) < len(finished):

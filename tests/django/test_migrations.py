@@ -259,6 +259,8 @@ def fill(run):
         made["ready"],
     )
     run("select steady_queue_ensure_lanes('{default}', '{0}')")
+    run("""select steady_queue_add_figures('[{"queue": "mail", "task": "t", "finished": 1,
+      "failed": 0, "waited": 0, "ran": 0.5, "waits": [1], "runs": [0, 1]}]')""")
     return made
 
 
