@@ -283,6 +283,8 @@ class JobState(models.Model):
             ("view_arguments", "Can see the arguments of jobs"),
             ("retry_jobs", "Can retry jobs"),
             ("discard_jobs", "Can discard jobs"),
+            ("run_jobs_now", "Can let scheduled jobs run now"),
+            ("enqueue_copy", "Can enqueue copies of jobs"),
         ]
 
     def __str__(self) -> str:
@@ -290,20 +292,59 @@ class JobState(models.Model):
 
 
 class Queue(models.Model):
-    """A queue and how many jobs it holds: the view ``steady_queue_queues``."""
+    """A queue and how many jobs it holds: the view ``steady_queue_queues_at_a_glance``."""
 
     queue = models.TextField(primary_key=True)
     ready = models.BigIntegerField()
     scheduled = models.BigIntegerField()
     blocked = models.BigIntegerField()
     running = models.BigIntegerField()
+    failed = models.BigIntegerField()
+    finished_per_minute = models.FloatField()
     oldest_wait = models.DurationField(null=True)
     paused = models.BooleanField()
 
     class Meta:
         managed = False
-        db_table = "steady_queue_queues"
+        db_table = "steady_queue_queues_at_a_glance"
         permissions = [("pause_queues", "Can pause and resume queues")]
 
     def __str__(self) -> str:
         return self.queue
+
+
+class Dashboard(Queue):
+    """All of it on one page of the admin; with a permission of its own."""
+
+    class Meta:
+        proxy = True
+        verbose_name_plural = "dashboard"
+
+
+class Schedule(models.Model):
+    """A schedule with its next and last run: the view ``steady_queue_recurring``."""
+
+    key = models.TextField(primary_key=True)
+    schedule = models.TextField()
+    timezone = models.TextField()
+    task = models.TextField()
+    queue = models.TextField(null=True)
+    next_run_at = models.DateTimeField(null=True)
+    last_run_at = models.DateTimeField(null=True)
+    last_job = models.BigIntegerField(null=True)
+    last_state = models.TextField(null=True)
+    paused = models.BooleanField()
+    removed_at = models.DateTimeField(null=True)
+    owner = models.TextField(null=True)
+    description = models.TextField()
+
+    class Meta:
+        managed = False
+        db_table = "steady_queue_recurring"
+        permissions = [
+            ("pause_schedules", "Can pause and resume schedules"),
+            ("run_schedules_now", "Can let schedules run now"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key

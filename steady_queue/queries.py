@@ -140,6 +140,18 @@ def run_jobs_now(database: str, jobs: Sequence[int]) -> int:
     return int(_steer(database, "select steady_queue_run_jobs_now(%s::bigint[])", list(jobs)))
 
 
+def enqueue_copy(database: str, jobs: Sequence[int]) -> list[int]:
+    """The numbers of the copies."""
+    rows = _rows(database, "select steady_queue_enqueue_copy(%s::bigint[])", list(jobs))
+    return [copy for (copy,) in rows]
+
+
+def first_job_since(database: str, moment: datetime) -> int | None:
+    """The first job that was enqueued at that moment or later; None when there is none."""
+    [(job,)] = _rows(database, "select steady_queue_first_job_since(%s)", moment)
+    return None if job is None else int(job)
+
+
 def _steer(database: str, statement: str, argument: Any) -> Any:
     with connections[database].cursor() as cursor:
         cursor.execute(statement, (argument,))
@@ -183,7 +195,8 @@ def _snapshot(database: str) -> Iterator[CursorWrapper]:
 
 STATUS = {
     "queues": """
-        select queue, ready, scheduled, blocked, running, oldest_wait, paused
+        select queue, ready, scheduled, blocked, running, failed, finished_per_minute,
+          oldest_wait, paused
         from steady_queue_queues order by queue""",
     "failures": """
         select task, exception_class, failures, last_failed_at, last_job
@@ -200,6 +213,57 @@ STATUS = {
         where removed_at is null and not paused and next_run_at < 'infinity'
         order by next_run_at, key limit 10""",
 }
+
+
+DASHBOARD = {
+    "queues": """
+        select queue, ready, scheduled, blocked, running, failed, finished_per_minute,
+          oldest_wait, paused
+        from steady_queue_queues_at_a_glance order by queue limit 200""",
+    "processes": """
+        select id, kind, name, host, pid, queues, threads, running, silent_for, up_for
+        from steady_queue_alive_processes limit 200""",
+    "running": """
+        select process, id, task, running_for
+        from steady_queue_running_jobs_at_a_glance limit 1000""",
+    "schedules": """
+        select key, schedule, timezone, task, next_run_at, last_run_at, last_job, last_state, paused
+        from steady_queue_recurring where removed_at is null limit 200""",
+    "limits": """
+        select limit_key, held, blocked, holders, next_job, next_blocked_at
+        from steady_queue_limits_at_a_glance
+        order by blocked desc, held desc, limit_key limit 50""",
+    "failures": """
+        select id, task, queue, failed_at, exception_class, message
+        from steady_queue_failed_jobs limit 10""",
+}
+
+
+def dashboard(database: str) -> dict[str, list[dict[str, Any]]]:
+    """What a page that is read every few seconds shows: rows under the names of DASHBOARD, at a
+    cost that does not rise with the number of jobs."""
+    with connections[database].cursor() as cursor:
+        return {name: _dicts(cursor, statement) for name, statement in DASHBOARD.items()}
+
+
+class Throughput(NamedTuple):
+    """What was done from ``at`` on, for one step."""
+
+    at: datetime
+    finished: int
+    failed: int
+    wait_p50: timedelta | None
+    wait_p95: timedelta | None
+    run_p50: timedelta | None
+    run_p95: timedelta | None
+
+
+def throughput_of(
+    database: str, span: timedelta, step: timedelta, queue: str | None
+) -> list[Throughput]:
+    """Of one queue, or of all together; steps in which nothing ended are left out."""
+    statement = "select * from steady_queue_throughput_of(%s, %s, %s)"
+    return [Throughput._make(row) for row in _rows(database, statement, span, step, queue)]
 
 
 def status(database: str) -> dict[str, list[dict[str, Any]]]:

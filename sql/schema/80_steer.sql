@@ -141,3 +141,39 @@ begin
 end
 $$;
 comment on function steady_queue_run_jobs_now is 'Lets scheduled jobs run now: select steady_queue_run_jobs_now(array[42]).';
+
+
+-- Enqueues each of these jobs once more, to run now: the same task, queue, priority, arguments and
+-- limit. Returns the numbers of the copies. Numbers of no job are left out.
+create function steady_queue_enqueue_copy(p_jobs bigint[]) returns setof bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_backend text;
+begin
+  for v_backend in
+    select distinct j.backend from steady_queue_jobs j where j.id = any (p_jobs)
+  loop
+    return query
+    select e.id
+    from (
+      select
+        array_agg(j.task order by j.id) as tasks,
+        array_agg(j.queue order by j.id) as queues,
+        array_agg(j.priority order by j.id) as priorities,
+        array_agg(j.arguments order by j.id) as arguments,
+        array_agg(j.limit_key order by j.id) as limit_keys,
+        array_agg(j.limit_to order by j.id) as limit_to,
+        array_agg(j.limit_for order by j.id) as limit_for,
+        array_agg(j.limit_conflict order by j.id) as limit_conflicts
+      from steady_queue_jobs j
+      where j.id = any (p_jobs) and j.backend = v_backend
+    ) a
+    cross join lateral steady_queue_enqueue_jobs(
+      v_backend, a.tasks, a.queues, a.priorities, a.arguments, null,
+      a.limit_keys, a.limit_to, a.limit_for, a.limit_conflicts) e;
+  end loop;
+end
+$$;
+comment on function steady_queue_enqueue_copy is 'Enqueues jobs once more: select steady_queue_enqueue_copy(array[42]).';

@@ -41,7 +41,7 @@ def busy(queue, sql):
 def test_status_shows_everything_on_one_screen(busy):
     said = run("status")
     lines = [line.split() for line in said.splitlines()]
-    assert ["mail", "0", "1", "1", "1", "-", "no"] in lines
+    assert ["mail", "0", "1", "1", "1", "0", "0.0", "-", "no"] in lines
     [web] = [line for line in lines if line[:1] == ["web"]]
     assert (web[1], web[-1]) == ("1", "yes")
     assert any(line[:3] == ["shop.print", "shop.Broken", "1"] for line in lines)

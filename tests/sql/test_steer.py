@@ -88,3 +88,21 @@ def test_a_limited_job_that_runs_now_still_waits_for_its_limit(queue, worker, sq
     assert sql("select steady_queue_run_jobs_now(array[%s])", job) == [(1,)]
     assert queue.claim(worker) == {}
     assert queue.state(job) == "blocked"
+
+
+def test_a_copy_has_all_that_was_asked_but_its_time(queue, sql):
+    [limited] = queue.enqueue_limited("k", to=3, queue="limits", priority=7)
+    later = queue.enqueue(queue="mail", args="[1]", run_after="2999-01-01", backend="other")
+    copies = sql("select steady_queue_enqueue_copy(array[%s, %s, 0])", limited, later)
+    assert len(copies) == 2
+    asked = (
+        "select task, backend, queue, priority, arguments::text, limit_key, limit_to, limit_for, "
+        "limit_conflict from steady_queue_jobs where id = any (%s) order by backend"
+    )
+    assert sql(asked, [job for (job,) in copies]) == sql(asked, [limited, later])
+    assert queue.states(*(job for (job,) in copies)) == ["ready", "ready"]
+    assert queue.state(later) == "scheduled"
+
+
+def test_of_no_job_there_is_no_copy(sql):
+    assert sql("select steady_queue_enqueue_copy(array[0])") == []

@@ -167,9 +167,10 @@ def test_the_timeline_of_no_job_is_empty(sql):
 def test_help_lists_every_view_and_the_functions_that_people_call(sql):
     functions = sql("select name from steady_queue_help where kind = 'function'")
     assert {name.removeprefix("steady_queue_") for (name,) in functions} == {
-        "check", "discard_jobs", "doctor", "enqueue", "health", "job_timeline", "maintain_limits",
-        "pause_queue", "pause_recurring_task", "prune", "resume_queue", "resume_recurring_task",
-        "retry_jobs", "run_jobs_now", "run_recurring_task_now", "schedule_task", "unschedule_task",
+        "check", "discard_jobs", "doctor", "enqueue", "enqueue_copy", "first_job_since", "health",
+        "job_timeline", "maintain_limits", "pause_queue", "pause_recurring_task", "prune",
+        "resume_queue", "resume_recurring_task", "retry_jobs", "run_jobs_now",
+        "run_recurring_task_now", "schedule_task", "state_of", "throughput_of", "unschedule_task",
     }  # fmt: skip
     views = sql("select name from steady_queue_help where kind = 'view'")
     assert views == sql(
