@@ -216,6 +216,7 @@ STATUS = {
 
 
 DASHBOARD = {
+    "now": "select clock_timestamp() as now",
     "queues": """
         select queue, ready, scheduled, blocked, running, failed, finished_per_minute,
           oldest_wait, paused
@@ -234,7 +235,7 @@ DASHBOARD = {
         from steady_queue_limits_at_a_glance
         order by blocked desc, held desc, limit_key limit 50""",
     "failures": """
-        select id, task, queue, failed_at, exception_class, message
+        select id, task, queue, failed_at, exception_class
         from steady_queue_failed_jobs limit 10""",
 }
 

@@ -1,29 +1,35 @@
 """The admin: everybody sees what they may see, and does what they may do, and nothing else."""
 
 import json
+import re
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.admin.utils import quote
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from steady_queue import signals
-from steady_queue.models import JobState, Process, Queue
+from steady_queue import queries, signals
+from steady_queue.admin import jobs as jobs_admin
+from steady_queue.models import JobState, Process, Queue, Schedule
 
 HOSTILE = "<script>alert(1)</script>"
 STATES = ["ready", "scheduled", "blocked", "running", "successful", "failed", "discarded"]
-MODELS = ["jobstate", "queue", "process"]
+MODELS = ["jobstate", "queue", "process", "schedule"]
 
 
 @pytest.fixture(autouse=True)
 def jobs(queue, sql):
-    """A job in each state, by its state, and a paused queue named `stopped`."""
+    """A job in each state, by its state, a paused queue named `stopped`, and two schedules."""
     worker = queue.process()
     made = {}
     made["running"], made["blocked"] = queue.enqueue_limited("k", queue="limits", count=2)
@@ -38,6 +44,9 @@ def jobs(queue, sql):
     made["ready"] = queue.enqueue(queue="mail", args='["a secret"]')
     made["scheduled"] = queue.enqueue(run_after=timezone.now() + timedelta(hours=1))
     sql("select steady_queue_pause_queue('stopped')")
+    sql("select steady_queue_schedule_task('nightly', 't', '0 3 * * *')")
+    sql("select steady_queue_schedule_task('weekly', 't', '0 3 * * 1')")
+    sql("select steady_queue_pause_recurring_task('weekly')")
     assert {job.state: job.pk for job in JobState.objects.all()} == made
     return made
 
@@ -83,6 +92,8 @@ def snapshot(sql):
     return lambda: (
         sql("select id, state from steady_queue_all_jobs order by id"),
         sql("select queue from steady_queue_pauses order by queue"),
+        sql("select key, paused_at from steady_queue_recurring_tasks order by key"),
+        sql("select count(*) from steady_queue_recurring_executions"),
     )
 
 
@@ -116,7 +127,8 @@ def test_the_index_leads_to_each_list(superuser):
 
 def test_every_registered_model_is_tested_here():
     ours = [m for m in admin.site._registry if m._meta.app_label == "steady_queue"]
-    assert sorted(m._meta.model_name for m in ours) == sorted(MODELS)
+    # The dashboard has no rows: see test_dashboard.py.
+    assert sorted(m._meta.model_name for m in ours) == sorted([*MODELS, "dashboard"])
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -138,8 +150,14 @@ def test_the_page_of_a_failed_job_has_its_error_and_its_traceback(superuser, job
     assert "<h4>Attempt 1: builtins.ValueError: boom</h4><pre>Traceback</pre>" in content
 
 
-@pytest.mark.parametrize("model", [Queue, Process])
-def test_each_queue_and_process_can_be_looked_at(superuser, model):
+def test_the_page_of_a_job_has_its_timeline(superuser, jobs):
+    content = superuser.get(page("jobstate", jobs["scheduled"])).content.decode()
+    assert "</time> enqueued in queue default, priority 0</li>" in content
+    assert "</time> due for attempt 1</li>" in content
+
+
+@pytest.mark.parametrize("model", [Queue, Process, Schedule])
+def test_each_queue_process_and_schedule_can_be_looked_at(superuser, model):
     rows = list(model.objects.all())
     assert rows
     for row in rows:
@@ -186,6 +204,76 @@ def test_a_search_finds_a_job_by_number_queue_and_task(superuser, jobs, queue):
         assert [job.pk for job in response.context["cl"].result_list] == [found]
 
 
+def listed(browser, **query):
+    response = browser.get(changelist("jobstate"), query)
+    return [job.pk for job in response.context["cl"].result_list]
+
+
+def test_a_search_finds_a_job_by_its_limit_and_by_all_words(superuser, jobs, queue):
+    found = queue.enqueue(task="shop.tasks.receipt", queue="receipts")
+    assert listed(superuser, q="k") == [jobs["blocked"], jobs["running"]]
+    assert listed(superuser, q="shop. receipts") == [found]
+    assert listed(superuser, q="shop. mail") == []
+
+
+def test_jobs_are_listed_by_queue_and_time(superuser, jobs, queue, sql):
+    old, new = queue.enqueue(queue="receipts"), queue.enqueue(queue="receipts")
+    sql("update steady_queue_jobs set enqueued_at = now() - interval '2 days' where id <= %s", old)
+    assert listed(superuser, queue="receipts") == [new, old]
+    assert listed(superuser, queue="receipts", since="day") == [new]
+    assert listed(superuser, since="week", state="failed") == [jobs["failed"]]
+    sql("update steady_queue_jobs set enqueued_at = now() - interval '9 days'")
+    assert listed(superuser, since="week") == []
+
+
+def test_a_search_reads_the_newest_jobs_only_unless_told_where(superuser, queue, monkeypatch):
+    monkeypatch.setattr("steady_queue.admin.search.SEARCHED", 5)
+    old = queue.enqueue(queue="receipts")
+    for _ in range(5):
+        queue.enqueue()
+    assert listed(superuser, q="receipts") == listed(superuser, queue="receipts") == []
+    for more in ({"since": "day"}, {"state": "ready"}):
+        assert listed(superuser, q="receipts", **more) == [old]
+        assert listed(superuser, queue="receipts", **more) == [old]
+    assert listed(superuser, q=str(old)) == [old]
+
+
+def test_what_failed_last_is_listed_first(superuser, queue, sql):
+    first, last = queue.enqueue(), queue.enqueue()
+    error = {"exception_class": "E", "message": "m", "traceback": "t"}
+    queue.finish(claimed := queue.claim(queue.process()), json.dumps(error))
+    assert {first, last} < set(claimed)
+    sql(
+        "update steady_queue_outcomes set finished_at = now() + interval '1 h' where job = %s",
+        first,
+    )
+    assert listed(superuser, state="failed")[0] == first
+    assert listed(superuser)[0] == last
+
+
+def test_a_long_list_is_not_counted_to_its_end(superuser, queue, monkeypatch):
+    monkeypatch.setattr("steady_queue.admin.search.LISTED", 60)
+    for _ in range(61):
+        queue.enqueue(queue="bulk")
+    response = superuser.get(changelist("jobstate"), {"state": "ready", "queue": "bulk"})
+    paginator = response.context["cl"].paginator
+    assert (paginator.count, paginator.num_pages, paginator.more) == (60, 2, True)
+    content = response.content.decode()
+    assert "More than 60 jobs" in content
+    assert "Select all that match" in content
+
+
+def test_no_list_of_jobs_counts_or_sorts_all_of_them(superuser):
+    with CaptureQueriesContext(connection) as captured:
+        superuser.get(changelist("jobstate"), {"o": "2", "q": "t"})
+    asked = [query["sql"].lower() for query in captured if "all_jobs" in query["sql"]]
+    assert asked
+    for statement in asked:
+        assert "count(" not in statement
+        assert "distinct" not in statement
+        assert re.search(r'order by (1|"steady_queue_all_jobs"."id") desc limit', statement)
+
+
 @pytest.mark.parametrize(
     "hardly_readable",
     [
@@ -204,7 +292,7 @@ def test_a_row_that_python_cannot_read_does_not_break_the_list(superuser, queue,
 
 @pytest.mark.parametrize("model", MODELS)
 def test_not_even_a_superuser_adds_changes_or_deletes_rows(superuser, snapshot, model):
-    row = {"jobstate": JobState, "queue": Queue, "process": Process}[model].objects.first()
+    row = apps.get_model("steady_queue", model).objects.first()
     before = snapshot(), Process.objects.count()
     assert superuser.get(reverse(f"admin:steady_queue_{model}_add")).status_code == 403
     assert superuser.post(reverse(f"admin:steady_queue_{model}_add"), {}).status_code == 403
@@ -216,17 +304,20 @@ def test_not_even_a_superuser_adds_changes_or_deletes_rows(superuser, snapshot, 
 
 # Who may do what.
 
+# By what they are called here: model, action, permission, on what, and what the log says then.
 ACTIONS = {
-    "retry": ("jobstate", "retry_jobs", "failed"),
-    "discard": ("jobstate", "discard_jobs", "ready"),
-    "pause": ("queue", "pause_queues", "mail"),
-    "resume": ("queue", "pause_queues", "stopped"),
+    "retry": ("jobstate", "retry", "retry_jobs", "failed", "retried"),
+    "discard": ("jobstate", "discard", "discard_jobs", "ready", "discarded"),
+    "run now": ("jobstate", "run_now", "run_jobs_now", "scheduled", "run now"),
+    "copy": ("jobstate", "enqueue_copy", "enqueue_copy", "successful", "copied"),
+    "pause": ("queue", "pause", "pause_queues", "mail", "paused"),
+    "resume": ("queue", "resume", "pause_queues", "stopped", "resumed"),
+    "pause schedule": ("schedule", "pause", "pause_schedules", "nightly", "paused"),
+    "resume schedule": ("schedule", "resume", "pause_schedules", "weekly", "resumed"),
+    "run schedule": ("schedule", "run_now", "run_schedules_now", "nightly", "run now"),
 }
-DONE = {"retry": "retried", "discard": "discarded", "pause": "paused", "resume": "resumed"}
 OURS = [
-    "retry_jobs",
-    "discard_jobs",
-    "pause_queues",
+    *sorted({permission for _, _, permission, _, _ in ACTIONS.values()}),
     "view_arguments",
     *(f"{verb}_{model}" for verb in ("add", "change", "delete") for model in MODELS),
 ]
@@ -266,13 +357,18 @@ def browser_of(client_of):
 
 @pytest.fixture
 def attempt(browser_of, jobs):
-    def make(action, role):
-        model, permission, target = ACTIONS[action]
+    def make(called, role):
+        model, action, permission, target, done = ACTIONS[called]
+        key = str(jobs.get(target, target))
         return SimpleNamespace(
             browser=browser_of(role, model, permission),
             url=changelist(model),
-            data=chosen(action, jobs.get(target, target)),
-            key=str(jobs.get(target, target)),
+            data=chosen(action, key),
+            button=reverse(f"admin:steady_queue_{model}_act"),
+            pressed={action: key},
+            page=page(model, key),
+            key=key,
+            done=done,
         )
 
     return make
@@ -287,7 +383,22 @@ def test_who_may_acts_and_is_written_to_the_log(attempt, snapshot, action, role)
     assert snapshot() != before
     [entry] = LogEntry.objects.all()
     assert (entry.user.username, entry.object_id) == ("person", one.key)
-    assert entry.change_message == DONE[action]
+    assert entry.change_message == one.done
+
+
+@pytest.mark.parametrize("role", MAY)
+@pytest.mark.parametrize("action", ACTIONS)
+def test_who_may_acts_by_the_button_of_the_row_and_is_written_to_the_log(
+    attempt, snapshot, action, role
+):
+    before, one = snapshot(), attempt(action, role)
+    [name] = one.pressed
+    assert f'name="{name}" value="{one.key}"' in one.browser.get(one.page).content.decode()
+    response = one.browser.post(one.button, one.pressed)
+    assert (response.status_code, response.url) == (302, one.page)
+    assert snapshot() != before
+    [entry] = LogEntry.objects.all()
+    assert (entry.object_id, entry.change_message) == (one.key, one.done)
 
 
 @pytest.mark.parametrize("role", MAY_NOT)
@@ -296,6 +407,7 @@ def test_who_may_not_changes_nothing(attempt, snapshot, action, role):
     before, one = snapshot(), attempt(action, role)
     one.browser.post(one.url, one.data, follow=True)
     one.browser.post(one.url, {**one.data, "select_across": "1"}, follow=True)
+    one.browser.post(one.button, one.pressed, follow=True)
     assert snapshot() == before
     assert not LogEntry.objects.exists()
 
@@ -305,6 +417,7 @@ def test_who_may_not_changes_nothing(attempt, snapshot, action, role):
 def test_a_get_changes_nothing_whoever_sends_it(attempt, snapshot, action, role):
     before, one = snapshot(), attempt(action, role)
     one.browser.get(one.url, one.data, follow=True)
+    one.browser.get(one.button, one.pressed, follow=True)
     assert snapshot() == before
     assert not LogEntry.objects.exists()
 
@@ -315,6 +428,7 @@ def test_a_post_from_another_site_changes_nothing(user, attempt, snapshot, actio
     browser = Client(enforce_csrf_checks=True)
     browser.force_login(user(is_superuser=True))
     assert browser.post(one.url, one.data).status_code == 403
+    assert browser.post(one.button, one.pressed).status_code == 403
     assert snapshot() == before
 
 
@@ -332,6 +446,31 @@ def test_who_may_only_view_is_offered_no_action(client_of):
         response = browser.get(changelist(model))
         assert response.status_code == 200
         assert b'name="action"' not in response.content
+
+
+def test_who_may_only_view_is_offered_no_button(client_of, jobs):
+    browser = client_of(*(f"view_{model}" for model in MODELS))
+    for model, action, _, target, _ in ACTIONS.values():
+        response = browser.get(page(model, jobs.get(target, target)))
+        assert response.status_code == 200
+        assert f'name="{action}"' not in response.content.decode()
+
+
+def test_a_button_leads_back_to_where_it_was_pressed_and_to_no_other_site(superuser):
+    button = reverse("admin:steady_queue_queue_act")
+    for url, leads_to in (
+        ("/admin/steady_queue/dashboard/?span=day", "/admin/steady_queue/dashboard/?span=day"),
+        ("https://elsewhere.example/", page("queue", "mail")),
+        ("//elsewhere.example/", page("queue", "mail")),
+    ):
+        assert superuser.post(button, {"pause": "mail", "next": url}).url == leads_to
+
+
+def test_a_button_of_a_row_that_is_gone_says_so(superuser):
+    for model, key in (("jobstate", "0"), ("jobstate", "x"), ("queue", "gone"), ("schedule", "")):
+        action = {"jobstate": "retry"}.get(model, "pause")
+        response = superuser.post(reverse(f"admin:steady_queue_{model}_act"), {action: key})
+        assert response.status_code == 404
 
 
 # What actions do.
@@ -361,6 +500,52 @@ def test_an_action_on_all_pages_acts_on_what_the_filter_shows(superuser, jobs, q
     superuser.post(f"{changelist('jobstate')}?state=ready", data)
     assert set(queue.states(*more, jobs["ready"])) == {"discarded"}
     assert queue.state(jobs["scheduled"]) == "scheduled"
+
+
+def test_run_now_makes_scheduled_jobs_ready_and_leaves_the_others(superuser, jobs, queue):
+    everything = chosen("run_now", *jobs.values())
+    response = superuser.post(changelist("jobstate"), everything, follow=True)
+    assert "1 of 7 jobs are ready now." in response.content.decode()
+    assert queue.states(*jobs.values()) == [
+        "ready" if state == "scheduled" else state for state in jobs
+    ]
+
+
+def test_a_copy_of_each_job_is_enqueued_and_the_jobs_are_left_alone(superuser, jobs, queue, sql):
+    everything = chosen("enqueue_copy", *jobs.values())
+    response = superuser.post(changelist("jobstate"), everything, follow=True)
+    assert "7 of 7 jobs were enqueued once more." in response.content.decode()
+    assert queue.states(*jobs.values()) == list(jobs)
+    assert sql("select count(*) from steady_queue_jobs") == [(14,)]
+
+
+def test_an_action_on_very_many_is_done_in_batches_and_logged_as_one(
+    superuser, jobs, queue, sql, monkeypatch
+):
+    monkeypatch.setattr("steady_queue.admin.jobs.BATCH", 20)
+    batches = []
+    discard = queries.discard_jobs
+
+    def noted(database, batch):
+        batches.append(len(batch))
+        return discard(database, batch)
+
+    monkeypatch.setattr("steady_queue.admin.jobs.DISCARD", replace(jobs_admin.DISCARD, act=noted))
+    more = [queue.enqueue(queue="bulk") for _ in range(45)]
+    data = {**chosen("discard", more[0]), "select_across": "1"}
+    response = superuser.post(f"{changelist('jobstate')}?queue=bulk", data, follow=True)
+    assert "45 of 45 jobs were discarded." in response.content.decode()
+    assert batches == [20, 20, 5]
+    assert set(queue.states(*more)) == {"discarded"}
+    shown = LogEntry.objects.values_list("object_id", "object_repr")
+    assert len(shown) == 21
+    assert (None, "45 of 45 jobs") in shown
+
+
+def test_a_schedule_that_is_run_now_is_due_for_a_scheduler(superuser, sql):
+    superuser.post(changelist("schedule"), chosen("run_now", "nightly"))
+    due = "select key from steady_queue_due_recurring_tasks() where run_now_at is not null"
+    assert sql(due) == [("nightly",)]
 
 
 def test_nothing_is_claimed_from_a_paused_queue_until_it_is_resumed(superuser, jobs, queue):
@@ -430,6 +615,7 @@ def hostile(queue, sql):
     error = dict.fromkeys(("exception_class", "message", "traceback"), HOSTILE)
     queue.finish(queue.claim(process, HOSTILE), json.dumps(error))
     [limited] = queue.enqueue_limited(HOSTILE, queue=HOSTILE)
+    sql("select steady_queue_schedule_task(%s, %s, '0 3 * * *')", HOSTILE, HOSTILE)
     return {"failed": failed, "limited": limited, "process": process}
 
 
@@ -440,6 +626,7 @@ def test_html_in_names_arguments_and_errors_is_escaped_everywhere(superuser, hos
         ("jobstate", hostile["limited"]),
         ("queue", HOSTILE),
         ("process", hostile["process"]),
+        ("schedule", HOSTILE),
     ]
     shown = [
         *map(changelist, MODELS),
@@ -461,6 +648,9 @@ def test_html_in_names_is_escaped_in_what_an_action_answers(superuser, hostile):
         ("jobstate", "discard", hostile["limited"]),
         ("queue", "pause", HOSTILE),
         ("queue", "resume", HOSTILE),
+        ("schedule", "pause", HOSTILE),
+        ("schedule", "resume", HOSTILE),
+        ("schedule", "run_now", HOSTILE),
     ):
         response = superuser.post(changelist(model), chosen(action, key), follow=True)
         assert response.status_code == 200
