@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from steady_queue.queries import Throughput
 
-WIDTH, HEIGHT = 600, 150
+WIDTH, HEIGHT = 340, 120
 """Of the part within the axes, in the units of the SVG."""
 
 
@@ -81,11 +81,11 @@ def draw(rows: Sequence[Throughput], span: Span, now: datetime) -> list[Chart]:
     most = [_seconds(row.wait_p95) if row else None for row in steps]
     across = list(_across(moments, span))
     return [
-        _chart("Finished a minute", across, _number, [("finished", "finished", finished)]),
+        _chart("Finished per minute", across, _number, [("finished", "finished", finished)]),
         _chart(
             "Waited", across, brief, [("half (p50)", "half", half), ("95 % (p95)", "most", most)]
         ),
-        _chart("Failed a minute", across, _number, [("failed", "failed", failed)]),
+        _chart("Failed per minute", across, _number, [("failed", "failed", failed)]),
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
@@ -19,6 +20,9 @@ from steady_queue.admin import charts
 from steady_queue.admin.base import ReadOnlyAdmin
 from steady_queue.management.layout import moment, span
 from steady_queue.models import Dashboard
+
+EVERY = timedelta(seconds=2)
+"""How often the page is refreshed while it can be seen."""
 
 MOST = 10_000
 """How far the view steady_queue_queues_at_a_glance counts."""
@@ -45,6 +49,7 @@ class DashboardAdmin(ReadOnlyAdmin):
             **self.admin_site.each_context(request),
             **self._context(request),
             "title": "Steady Queue",
+            "every": EVERY // timedelta(milliseconds=1),
             "opts": self.opts,
             "sections": [f"admin/steady_queue/dashboard/{name}.html" for name in SECTIONS],
         }

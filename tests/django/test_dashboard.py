@@ -200,7 +200,7 @@ def test_a_step_in_which_nothing_ended_is_zero_and_has_no_wait():
     finished, waited, _ = charts.draw([done(10, 50, wait=2.0), done(8, 100)], HOUR, NOW)
     shown = points(finished)
     assert len(shown) == 60
-    assert [y for _, y in shown[48:53]] == [150, 75, 150, 0, 150]
+    assert [y for _, y in shown[48:53]] == [120, 60, 120, 0, 120]
     # One point, drawn twice to be seen.
     assert points(waited) == [(shown[49][0], 0.0)] * 2
 
@@ -214,7 +214,7 @@ def test_the_step_that_is_not_over_counts_by_how_long_it_has_lasted():
 def test_a_step_that_has_just_begun_is_left_out():
     just = NOW.replace(second=5)
     finished, *_ = charts.draw([done(0, 50), done(1, 100)], HOUR, just)
-    assert points(finished)[-1] == (600, 0)
+    assert points(finished)[-1] == (charts.WIDTH, 0)
     assert len(points(finished)) == 60
 
 

@@ -1,8 +1,8 @@
-// Keeps the dashboard as it is now: asks for its sections every two seconds while it can be seen.
+// Keeps the dashboard as it is now: asks for its sections again and again while it can be seen.
 "use strict";
 {
-  const EVERY = 2000;
   const page = document.getElementById("steady-queue");
+  const every = Number(page.dataset.every);
   const url = page.dataset.live + location.search;
   const status = document.getElementById("sq-live");
   let timer = null;
@@ -56,7 +56,7 @@
   }
 
   function plan() {
-    if (timer === null && !document.hidden) timer = setTimeout(ask, EVERY);
+    if (timer === null && !document.hidden) timer = setTimeout(ask, every);
   }
 
   document.addEventListener("visibilitychange", () => {
