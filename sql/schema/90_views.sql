@@ -246,9 +246,9 @@ end;
 comment on function steady_queue_state_of is 'The state of a job: select steady_queue_state_of(42).';
 
 
+-- Of a schedule that never runs again the next run is null: infinity is more than drivers can read.
 create view steady_queue_recurring as
 select t.key, t.schedule, t.timezone, t.task, t.queue,
-  -- Infinity stands for a schedule that never runs again, and is more than drivers can read.
   nullif(t.next_run_at, 'infinity') as next_run_at, t.last_run_at,
   e.job as last_job, steady_queue_state_of(e.job) as last_state, t.paused_at is not null as paused, t.removed_at,
   t.owner, t.description
