@@ -1,3 +1,4 @@
+import logging
 from typing import Any
 
 from django.apps import AppConfig
@@ -16,7 +17,9 @@ class SteadyQueueConfig(AppConfig):
         import django.tasks  # noqa: F401
 
         from steady_queue import checks
+        from steady_queue.logs import JobFilter
 
+        logging.getLogger("steady_queue").addFilter(JobFilter())
         django_checks.register(checks.check_configuration)
         django_checks.register(checks.check_database, django_checks.Tags.database)
         post_migrate.connect(ensure_lanes, sender=self)

@@ -20,6 +20,7 @@ from steady_queue import task_connections
 from steady_queue.arguments import Arguments
 from steady_queue.backend import SteadyQueueResult
 from steady_queue.crash_points import reach
+from steady_queue.logs import current
 from steady_queue.processes import OutcomeRefusedError
 from steady_queue.queries import ClaimedJob, Outcome
 from steady_queue.retries import verdict
@@ -76,6 +77,7 @@ class Performer:
 
     def _attempt(self, job: ClaimedJob, started_at: datetime) -> str | None:
         """The error as JSON, or None."""
+        current.set((job, self._worker_id))
         result = None
         started = time.monotonic()
         try:

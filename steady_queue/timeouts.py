@@ -16,6 +16,7 @@ from typing import Any
 from django.db import connections
 
 import steady_queue
+from steady_queue.logs import about
 from steady_queue.queries import ClaimedJob
 from steady_queue.task import SteadyQueueTask, is_own_task, is_timeout
 
@@ -117,7 +118,12 @@ class Deadline:
             for connection in querying:
                 connection.cancel_safe(timeout=CANCEL_WITHIN)
         except Exception as error:
-            logger.warning("cancel failed: job=%s reason=%r", self.job.id, str(error).strip())
+            logger.warning(
+                "cancel failed: job=%s reason=%r",
+                self.job.id,
+                str(error).strip(),
+                extra=about(self.job, self.result.worker_ids[-1]),
+            )
         finally:
             self.settled = True
 

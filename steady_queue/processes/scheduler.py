@@ -104,7 +104,13 @@ class Scheduler(Loop):
         [(number, _)] = queries.enqueue_jobs(connection.cursor(), due.backend, [job])
         reach("schedule.before_commit")
         queries.record_execution(connection, due.key, run_at, number)
-        logger.info("enqueued: key=%s run_at=%s job=%s", due.key, run_at.isoformat(), number)
+        logger.info(
+            "enqueued: key=%s run_at=%s job=%s",
+            due.key,
+            run_at.isoformat(),
+            number,
+            extra={"job_id": number, "task": job.task, "queue": job.queue},
+        )
 
     def _prune(self, connection: Connection) -> None:
         if time.monotonic() >= self._prune_at:

@@ -12,6 +12,7 @@ from steady_queue import queries
 from steady_queue.configuration import Worker as WorkerOptions
 from steady_queue.crash_points import reach
 from steady_queue.listener import LAST_LOOK_AGAIN, Listener, Rest
+from steady_queue.logs import about
 from steady_queue.performer import timed_out, unrecordable
 from steady_queue.processes.crew import STALLED, Crew
 from steady_queue.processes.figures import Figures
@@ -197,6 +198,7 @@ class Worker(Loop):
                 deadline.job.id,
                 self.name,
                 deadline.timeout,
+                extra=about(deadline.job, str(self.process_id)),
             )
         return bool(stuck)
 
