@@ -42,5 +42,8 @@ default_task_timeout: timedelta | None = None
 max_lost_starts: int = 3
 """How many times a job may take its process down with it before it is failed."""
 
+tracing: bool = False
+"""Whether enqueueing and performing make spans, with the API of OpenTelemetry."""
+
 supervisor_pidfile: str | None = None
 """Where ``steady_queue start`` writes its process id; a second supervisor is refused."""

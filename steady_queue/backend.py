@@ -75,6 +75,21 @@ class SteadyQueueBackend(BaseTaskBackend):
         for task in {id(task): task for task, _, _ in calls}.values():
             self.validate_task(task)
         jobs = [as_job(*call) for call in calls]
+        if steady_queue.tracing:
+            from steady_queue.traces import traced_enqueue
+
+            stored = traced_enqueue(jobs, self._store)
+        else:
+            stored = self._store(jobs)
+        results: list[Result] = [
+            self._result(*call, *row) for call, row in zip(calls, stored, strict=True)
+        ]
+        for result in results:
+            task_enqueued.send_robust(type(self), task_result=result)
+        return results
+
+    def _store(self, jobs: Sequence[queries.NewJob]) -> list[tuple[int, datetime]]:
+        """Ids and moments."""
         with connections[steady_queue.database].cursor() as cursor:
             reach("enqueue.before")
             if len(jobs) == 1:
@@ -82,12 +97,7 @@ class SteadyQueueBackend(BaseTaskBackend):
             else:
                 stored = queries.enqueue_jobs(cursor, self.alias, jobs)
             reach("enqueue.after")
-        results: list[Result] = [
-            self._result(*call, *row) for call, row in zip(calls, stored, strict=True)
-        ]
-        for result in results:
-            task_enqueued.send_robust(type(self), task_result=result)
-        return results
+            return stored
 
     async def aenqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NoReturn:
         """Not supported: an async caller has no transaction that enqueueing could be part of."""

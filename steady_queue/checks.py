@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -37,7 +38,7 @@ def check_configuration(**kwargs: Any) -> list[CheckMessage]:
         Configuration.from_settings()
     except (ImproperlyConfigured, TypeError) as error:
         return [Error(str(error), id="steady_queue.E001")]
-    return [*_check_database_setting(), *_check_threshold()]
+    return [*_check_database_setting(), *_check_threshold(), *_check_tracing()]
 
 
 def check_database(databases: Iterable[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
@@ -103,6 +104,16 @@ def _check_threshold() -> list[CheckMessage]:
             id="steady_queue.E005",
         )
     ]
+
+
+def _check_tracing() -> list[CheckMessage]:
+    if not steady_queue.tracing:
+        return []
+    try:
+        import_module("steady_queue.traces")
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="steady_queue.E009")]
+    return []
 
 
 def _check_options(backend: SteadyQueueBackend) -> list[CheckMessage]:

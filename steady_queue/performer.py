@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from traceback import format_exception
@@ -16,6 +17,7 @@ from django.tasks import TaskContext, TaskResultStatus, task_backends
 from django.tasks.base import TaskError
 from django.tasks.signals import task_finished, task_started
 
+import steady_queue
 from steady_queue import task_connections
 from steady_queue.arguments import Arguments
 from steady_queue.backend import SteadyQueueResult
@@ -61,6 +63,11 @@ class Performer:
         )
         self._ended_at = time.monotonic()
         self._forks = _forks
+        self._run: Callable[[ClaimedJob, datetime], str | None] = self._attempt
+        if steady_queue.tracing:
+            from steady_queue.traces import traced_attempt
+
+            self._run = traced_attempt(self._attempt)
 
     def perform(self, job: ClaimedJob, received_at: float) -> Outcome:
         """Run the job, received at this moment of the monotonic clock. Raises nothing."""
@@ -68,7 +75,7 @@ class Performer:
         if started - self._ended_at > IDLE:
             task_connections.check()
         started_at = job.claimed_at + timedelta(seconds=started - received_at)
-        error = self._context.copy().run(self._attempt, job, started_at)
+        error = self._context.copy().run(self._run, job, started_at)
         reach("perform.after")
         task_connections.tidy()
         self._ended_at = ended = time.monotonic()

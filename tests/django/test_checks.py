@@ -1,6 +1,7 @@
 """What cannot work is said by ``manage.py check``, with the way out."""
 
 import re
+import sys
 from datetime import timedelta
 
 import pytest
@@ -211,6 +212,21 @@ def test_a_threshold_below_three_heartbeats_is_an_error(monkeypatch):
     assert "process_heartbeat_interval (0:00:10)" in said.msg
     assert "make living processes lose their jobs" in said.hint
     monkeypatch.setattr(steady_queue, "process_alive_threshold", timedelta(seconds=30))
+    assert found() == {}
+
+
+# E009: tracing.
+
+
+def test_tracing_without_its_package_is_an_error_that_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(steady_queue, "tracing", True)
+    assert found() == {}
+    monkeypatch.delitem(sys.modules, "steady_queue.traces")
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    name, said = the_only()
+    assert (name, said.level) == ("E009", ERROR)
+    assert "pip install 'steady-queue[opentelemetry]'" in said.msg
+    monkeypatch.setattr(steady_queue, "tracing", False)
     assert found() == {}
 
 
