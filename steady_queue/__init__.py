@@ -42,6 +42,9 @@ default_task_timeout: timedelta | None = None
 max_lost_starts: int = 3
 """How many times a job may take its process down with it before it is failed."""
 
+monitoring_token: str | None = None
+"""What ``/metrics`` and ``/stats.json`` of ``steady_queue.urls`` ask for; None closes them."""
+
 tracing: bool = False
 """Whether enqueueing and performing make spans, with the API of OpenTelemetry."""
 

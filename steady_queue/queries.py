@@ -273,8 +273,39 @@ def status(database: str) -> dict[str, list[dict[str, Any]]]:
         return {name: _dicts(cursor, statement) for name, statement in STATUS.items()}
 
 
-def _dicts(cursor: CursorWrapper, statement: str) -> list[dict[str, Any]]:
-    cursor.execute(statement)
+METRICS = {
+    "queues": """
+        select queue, ready, scheduled, blocked, running, oldest_wait, paused
+        from steady_queue_queues order by queue""",
+    "processes": """
+        select k.kind, count(p.id) as alive, coalesce(sum(p.threads), 0) as threads
+        from unnest(array['supervisor', 'worker', 'dispatcher', 'scheduler'])
+          with ordinality as k(kind, place)
+        left join steady_queue_alive_processes p on p.kind = k.kind and p.silent_for <= %s
+        group by k.kind, k.place order by k.place""",
+    "schedules": """
+        select key, paused, last_run_at, nullif(next_run_at, 'infinity') as next_run_at
+        from steady_queue_recurring where removed_at is null order by key""",
+    "totals": """
+        select queue, task, finished, failed, waited, ran, waits, runs
+        from steady_queue_totals""",
+}
+
+
+def metrics(database: str, alive_threshold: timedelta) -> dict[str, list[dict[str, Any]]]:
+    """What is counted, in one snapshot: rows, each by column, under the names of METRICS."""
+    arguments = {"processes": (alive_threshold,)}
+    with _snapshot(database) as cursor:
+        return {
+            name: _dicts(cursor, statement, arguments.get(name))
+            for name, statement in METRICS.items()
+        }
+
+
+def _dicts(
+    cursor: CursorWrapper, statement: str, arguments: tuple[Any, ...] | None = None
+) -> list[dict[str, Any]]:
+    cursor.execute(statement, arguments)
     names = [column.name for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

@@ -3,7 +3,7 @@ drop view steady_queue_all_jobs, steady_queue_queues, steady_queue_running_jobs,
   steady_queue_failed_jobs, steady_queue_due_jobs, steady_queue_limits,
   steady_queue_alive_processes, steady_queue_recurring, steady_queue_violations,
   steady_queue_recent_failures, steady_queue_help, steady_queue_throughput,
-  steady_queue_queues_at_a_glance, steady_queue_limits_at_a_glance,
+  steady_queue_totals, steady_queue_queues_at_a_glance, steady_queue_limits_at_a_glance,
   steady_queue_running_jobs_at_a_glance;
 
 do $$

@@ -247,3 +247,29 @@ cross join lateral steady_queue_throughput_of('1 hour', '1 minute', q.queue) t
 order by t.at desc, q.queue;
 comment on view steady_queue_throughput is
   'What each queue did in each minute of the last hour: jobs finished, those of them that failed, how long they waited and ran.';
+
+
+create view steady_queue_totals as
+select t.queue, t.task, t.finished, t.failed, t.waited, t.ran,
+  coalesce(c.waits, '{}') as waits, coalesce(c.runs, '{}') as runs
+from (
+  select f.queue, f.task, sum(f.finished)::bigint as finished, sum(f.failed)::bigint as failed,
+    sum(f.waited) as waited, sum(f.ran) as ran
+  from steady_queue_figures f
+  group by f.queue, f.task
+) t
+left join (
+  select s.queue, s.task, array_agg(s.waits order by s.place) as waits,
+    array_agg(s.runs order by s.place) as runs
+  from (
+    select f.queue, f.task, c.place, coalesce(sum(c.waits), 0)::bigint as waits,
+      coalesce(sum(c.runs), 0)::bigint as runs
+    from steady_queue_figures f
+    cross join unnest(f.waits, f.runs) with ordinality as c(waits, runs, place)
+    group by f.queue, f.task, c.place
+  ) s
+  group by s.queue, s.task
+) c on (c.queue, c.task) = (t.queue, t.task)
+order by t.queue, t.task;
+comment on view steady_queue_totals is
+  'What was ever done of each task in each queue, with the columns of steady_queue_figures: counters for metrics.';

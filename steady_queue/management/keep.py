@@ -10,20 +10,16 @@ from typing import Any
 
 import psycopg
 from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError
 
 import steady_queue
 from steady_queue import embedded, listener, queries
-from steady_queue.configuration import Configuration, Dispatcher
 from steady_queue.connections import Database, connection_parameters, is_pooled
+from steady_queue.health import explain, trouble, violations
 from steady_queue.management.arguments import seconds
 from steady_queue.management.layout import Progress, printable
 
 BATCH = 5000
 """Jobs that are deleted in one transaction."""
-
-REASONS = 3
-"""Reasons that ``health`` names, at most."""
 
 
 def add_check_arguments(parser: ArgumentParser) -> None:
@@ -58,42 +54,18 @@ def prune(command: BaseCommand, **options: Any) -> None:
 
 
 def check(command: BaseCommand, deep: bool, **options: Any) -> None:
-    violations = _violations(deep)
-    for invariant, subject, found in violations:
+    wrong = violations(deep)
+    for invariant, subject, found in wrong:
         command.stdout.write(printable(f"{invariant}: {subject}: {found}"))
-    if violations:
-        raise CommandError(f"{len(violations)} found that must not be")
+    if wrong:
+        raise CommandError(f"{len(wrong)} found that must not be")
     command.stdout.write("nothing found")
 
 
 def health(command: BaseCommand, max_age: timedelta | None, deep: bool, **options: Any) -> None:
-    try:
-        reasons = _reasons(max_age, deep)
-    except OperationalError as error:
-        raise CommandError(f"the database cannot be reached: {_first_line(error)}") from error
-    if reasons:
-        more = f"; and {len(reasons) - REASONS} more" if len(reasons) > REASONS else ""
-        raise CommandError(printable("; ".join(reasons[:REASONS]) + more))
+    if reason := trouble(max_age, deep):
+        raise CommandError(reason)
     command.stdout.write("healthy")
-
-
-def _reasons(max_age: timedelta | None, deep: bool) -> list[str]:
-    threshold = steady_queue.process_alive_threshold
-    reasons = queries.health(steady_queue.database, threshold, max_age)
-    if deep:
-        reasons += [": ".join(violation) for violation in _violations(deep=True)]
-    return reasons
-
-
-def _violations(deep: bool) -> list[queries.Violation]:
-    threshold = steady_queue.process_alive_threshold
-    return queries.check(steady_queue.database, threshold, _maintained_every(), deep)
-
-
-def _maintained_every() -> timedelta:
-    """The longest maintenance interval of this project's dispatchers."""
-    dispatchers = Configuration.from_settings().dispatchers or [Dispatcher()]
-    return max(d.concurrency_maintenance_interval for d in dispatchers)
 
 
 def doctor(command: BaseCommand, **options: Any) -> None:
@@ -116,7 +88,7 @@ def _address_findings() -> Iterator[tuple[str, str]]:
                     "name an alias with a direct address in steady_queue.listen_database",
                 )
     except psycopg.OperationalError as error:
-        yield f"DATABASES[{alias!r}] cannot be reached", _first_line(error)
+        yield f"DATABASES[{alias!r}] cannot be reached", explain(error)
 
 
 def server(command: BaseCommand, action: str, **options: Any) -> None:
@@ -128,7 +100,3 @@ def server(command: BaseCommand, action: str, **options: Any) -> None:
         status = embedded.status(path)
         state = f"running with pid {status.pid}" if status.running else "stopped"
         command.stdout.write(f"PostgreSQL {status.version} in {path}: {state}")
-
-
-def _first_line(error: Exception) -> str:
-    return printable(str(error).partition("\n")[0])

@@ -19,6 +19,7 @@ from django.utils import timezone
 import steady_queue
 from steady_queue import queries
 from steady_queue.cron import Cron
+from steady_queue.health import explain
 from steady_queue.management.arguments import count, job_id, seconds
 from steady_queue.management.layout import cell, for_json, moment, plain, printable, table
 from steady_queue.models import JobError, JobState, RecurringTask
@@ -81,7 +82,7 @@ def _or_why_not(read: Callable[[], str]) -> str:
         return read()
     except (DatabaseError, InterfaceError) as error:
         connections[steady_queue.database].close()
-        return printable(str(error).partition("\n")[0])
+        return explain(error)
 
 
 def _status_json() -> str:

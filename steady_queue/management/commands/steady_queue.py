@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import psycopg
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, InterfaceError, ProgrammingError
+from django.db import DatabaseError, InterfaceError
 
+from steady_queue.health import explain
 from steady_queue.management import keep, look, start, steer
 from steady_queue.management.arguments import OneLineParser
-from steady_queue.management.layout import printable
 
 INTERRUPTED = 130
 """The exit status of what Ctrl-C has ended."""
@@ -70,13 +70,7 @@ class Command(BaseCommand):
         subcommand = SUBCOMMANDS[options.pop("subcommand") or "start"]
         try:
             subcommand.run(self, **options)
-        except (ProgrammingError, psycopg.ProgrammingError) as error:
-            raise CommandError(f"{_first_line(error)}; has manage.py migrate run?") from error
         except (DatabaseError, InterfaceError, psycopg.Error) as error:
-            raise CommandError(_first_line(error)) from error
+            raise CommandError(explain(error)) from error
         except KeyboardInterrupt:
             raise CommandError("interrupted", returncode=INTERRUPTED) from None
-
-
-def _first_line(error: Exception) -> str:
-    return printable(str(error).partition("\n")[0])
