@@ -66,7 +66,13 @@ TASKS = {"default": {"BACKEND": "steady_queue.backend.SteadyQueueBackend", "QUEU
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "filters": {"job": {"()": "steady_queue.logs.JobFilter"}},
+    "formatters": {
+        "job": {"style": "{", "format": "{message} [{job_id} {task} {queue} {attempt} {worker}]"}
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "filters": ["job"], "formatter": "job"}
+    },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {"steady_queue": {"level": os.environ.get("TEST_LOG_LEVEL", "WARNING")}},
 }

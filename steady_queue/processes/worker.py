@@ -198,7 +198,7 @@ class Worker(Loop):
                 deadline.job.id,
                 self.name,
                 deadline.timeout,
-                extra=about(deadline.job, str(self.process_id)),
+                extra=self._about(deadline.job),
             )
         return bool(stuck)
 
@@ -242,22 +242,31 @@ class Worker(Loop):
             self._look_at_refused([outcome], refusals)
         except REFUSED as error:
             connection.rollback()
-            logger.error("outcome refused: job=%s reason=%r", outcome.job, str(error).strip())
+            logger.error(
+                "outcome refused: job=%s reason=%r",
+                outcome.job,
+                str(error).strip(),
+                extra=self._about(outcome.claimed),
+            )
             self.crew.keep([unrecordable(outcome, error)])
 
     def _look_at_refused(self, finished: list[Outcome], refused: dict[int, str]) -> None:
-        for job, reason in refused.items():
-            if reason == "stale":
+        for outcome in finished if refused else ():
+            if refused.get(outcome.job) == "stale":
                 logger.warning(
                     "stale: job=%s process=%s; another has it, or its outcome stands already",
-                    job,
+                    outcome.job,
                     self.name,
+                    extra=self._about(outcome.claimed),
                 )
         self.figures.count(finished, refused)
         self._busy = [o for o in finished if refused.get(o.job) == "busy"]
         self.crew.keep(self._busy)
         if len(self._busy) < len(finished):
             self.rest.begin_anew()
+
+    def _about(self, job: ClaimedJob) -> dict[str, Any]:
+        return about(job, str(self.process_id))
 
     def _stop_if_unregistered(self, error: BaseException) -> None:
         if isinstance(error, psycopg.Error) and error.sqlstate == "SQ001":

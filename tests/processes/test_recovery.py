@@ -1,6 +1,7 @@
 """Who is dead, who only seemed to be, and what each of them leaves behind."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def test_a_node_that_was_given_up_comes_back_drops_its_claims_and_registers_anew
     nap.enqueue(2, "given up")
     watch.hear("given up begins")
     lost_number = owner(watch)
+    [(job, worker)] = watch.rows("select job, process from steady_queue_running")
     signal_all(first, signal.SIGSTOP)
     second = node(env=SHORT)
     watch.until_states(successful=1)
@@ -46,7 +48,8 @@ def test_a_node_that_was_given_up_comes_back_drops_its_claims_and_registers_anew
     def is_dropped():
         nonlocal heard
         heard += capfd.readouterr().err
-        return "stale: job=" in heard
+        about = rf"\[{job} tests.app.tasks.nap default 1 {worker}\]"
+        return re.search(rf"stale: job={job} .*{about}", heard)
 
     watch.until(is_dropped, "an outcome that is dropped")
     assert watch.rows("select process from steady_queue_outcomes") == [(process,)]

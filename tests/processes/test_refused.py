@@ -1,5 +1,7 @@
 """What a worker does about jobs and outcomes that the database does not take from it."""
 
+import re
+
 import pytest
 
 from tests.app.tasks import fail, nap, noop, speak
@@ -16,7 +18,9 @@ def unrecordable(watch):
     watch.connection.execute("alter table steady_queue_errors drop constraint picky")
 
 
-def test_an_outcome_that_cannot_be_recorded_is_a_failure_that_says_so(node, watch, unrecordable):
+def test_an_outcome_that_cannot_be_recorded_is_a_failure_that_says_so(
+    node, watch, unrecordable, capfd
+):
     for _ in range(5):
         noop.enqueue()
     fail.enqueue(unrecordable)
@@ -25,6 +29,11 @@ def test_an_outcome_that_cannot_be_recorded_is_a_failure_that_says_so(node, watc
     [(error, message)] = watch.rows("select exception_class, message from steady_queue_failed_jobs")
     assert error == "steady_queue.processes.OutcomeRefusedError"
     assert "picky" in message
+    [(job, worker)] = watch.rows(
+        "select job, process from steady_queue_outcomes where status = 'failed'"
+    )
+    about = rf"\[{job} tests.app.tasks.fail default 1 {worker}\]"
+    assert re.search(rf"outcome refused: job={job} .*{about}", capfd.readouterr().err)
 
 
 def test_a_running_job_that_a_person_has_locked_ends_when_it_is_let_go(node, watch, other):

@@ -1,5 +1,7 @@
 """Tasks that run for too long: their threads are stopped, or their processes replaced."""
 
+import re
+
 import pytest
 from django.tasks import default_task_backend
 
@@ -73,13 +75,15 @@ def test_neighbours_that_outlast_the_grace_are_put_back_without_charge(node, wat
     watch.until_states(failed=1, successful=2)
 
 
-def test_a_slot_of_a_task_that_cannot_be_stopped_is_handed_on(node, watch):
+def test_a_slot_of_a_task_that_cannot_be_stopped_is_handed_on(node, watch, capfd):
     node(workers=[{"threads": 1}])
-    limited_endless.enqueue("sleep")
+    job = limited_endless.enqueue("sleep").id
     watch.hear("sleep begins")
     limited_endless.enqueue("nothing")
     watch.until_states(failed=1, successful=1)
     assert watch.rows(FAILED) == [TIMED_OUT]
+    about = rf"\[{job} {limited_endless.module_path} default 1 \d+\]"
+    assert re.search(rf"stuck: job={job} .*{about}", capfd.readouterr().err)
 
 
 def test_a_timeout_is_retried_like_any_error(node, watch):
