@@ -86,6 +86,9 @@ for setting, seconds in (
     if seconds:
         setattr(steady_queue, setting, timedelta(seconds=float(seconds)))
 
+if os.environ.get("TEST_FORGET_FINISHED"):
+    steady_queue.preserve_finished_jobs = False
+
 if options := os.environ.get("TEST_STEADY_QUEUE"):
     STEADY_QUEUE = json.loads(options)
     for process in STEADY_QUEUE["workers"] + STEADY_QUEUE["dispatchers"]:
