@@ -89,6 +89,12 @@ for setting, seconds in (
 if os.environ.get("TEST_FORGET_FINISHED"):
     steady_queue.preserve_finished_jobs = False
 
+if path := os.environ.get("TEST_TRACES"):
+    from tests.app import traces
+
+    traces.write_to(path)
+    steady_queue.tracing = True
+
 if options := os.environ.get("TEST_STEADY_QUEUE"):
     STEADY_QUEUE = json.loads(options)
     for process in STEADY_QUEUE["workers"] + STEADY_QUEUE["dispatchers"]:
