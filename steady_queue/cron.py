@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from crontab import CronTab  # type: ignore[import-untyped]
 
@@ -184,6 +184,15 @@ class _Change(NamedTuple):
     @property
     def is_gap(self) -> bool:
         return self.lands > self.leaves
+
+
+def find_zone(name: str) -> ZoneInfo:
+    """Raises ValueError when there is no such zone."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        # OSError: "Europe" is a folder in the package tzdata.
+        raise ValueError(f"expected timezone to name a time zone, got {name!r}") from error
 
 
 def _change_at(wall: datetime, zone: ZoneInfo) -> _Change | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.conf import settings
 from django.tasks.base import TASK_MAX_PRIORITY, TASK_MIN_PRIORITY
@@ -14,7 +13,7 @@ from django.tasks.base import TASK_MAX_PRIORITY, TASK_MIN_PRIORITY
 import steady_queue
 from steady_queue import configuration, queries
 from steady_queue.arguments import Arguments
-from steady_queue.cron import Cron
+from steady_queue.cron import Cron, find_zone
 from steady_queue.task import SteadyQueueTask, find_task, is_own_task
 
 type Missed = Literal["latest", "skip", "all"]
@@ -48,7 +47,7 @@ class Recurring:
         low, high = TASK_MIN_PRIORITY, TASK_MAX_PRIORITY
         if self.priority is not None and not low <= self.priority <= high:
             raise ValueError(f"expected priority between {low} and {high}, got {self.priority!r}")
-        Cron(self.schedule, _zone(self.timezone))
+        Cron(self.schedule, find_zone(self.timezone))
 
     def columns(self) -> dict[str, Any]:
         """The row of steady_queue_recurring_tasks."""
@@ -242,10 +241,3 @@ def pause(key: str) -> bool:
 def resume(key: str) -> bool:
     """Let a paused schedule go on, from now; False when it is not paused."""
     return queries.resume_recurring_task(steady_queue.database, key)
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"expected timezone to name a time zone, got {name!r}") from error

@@ -8,7 +8,6 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, connections
@@ -18,7 +17,7 @@ from django.utils import timezone
 
 import steady_queue
 from steady_queue import queries
-from steady_queue.cron import Cron
+from steady_queue.cron import Cron, find_zone
 from steady_queue.health import explain
 from steady_queue.management.arguments import count, job_id, seconds
 from steady_queue.management.layout import cell, for_json, moment, plain, printable, table
@@ -163,12 +162,21 @@ def _errors(job: int) -> Iterator[str]:
 
 
 def recurring(command: BaseCommand, **options: Any) -> None:
-    now = timezone.now()
-    for task in RecurringTask.objects.using(steady_queue.database).order_by("key"):
+    # Without next_run_at, which is infinite for a schedule that rests: Python cannot read it.
+    tasks = RecurringTask.objects.using(steady_queue.database).defer("next_run_at")
+    for task in tasks.order_by("key"):
         state = "removed" if task.removed_at else "paused" if task.paused_at else "on"
         said = f"{task.key}  {task.schedule}  {task.timezone}  {task.task}  {state}"
         command.stdout.write(printable(said))
-        if state == "on":
-            zone = ZoneInfo(task.timezone)
-            for run in Cron(task.schedule, zone).upcoming(now, 3):
-                command.stdout.write(f"    {run.astimezone(zone):%a %Y-%m-%d %H:%M:%S %Z}")
+        for line in _upcoming(task) if state == "on" else ():
+            command.stdout.write(f"    {line}")
+
+
+def _upcoming(task: RecurringTask) -> Iterator[str]:
+    """The next three runs; of a schedule made by SQL, that it cannot be read."""
+    try:
+        zone = find_zone(task.timezone)
+        for run in Cron(task.schedule, zone).upcoming(timezone.now(), 3):
+            yield f"{run.astimezone(zone):%a %Y-%m-%d %H:%M:%S %Z}"
+    except ValueError as error:
+        yield f"unreadable: {printable(str(error))}"

@@ -5,7 +5,6 @@ import random
 import time
 from datetime import datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import psycopg
 
@@ -14,7 +13,7 @@ from steady_queue.arguments import Arguments
 from steady_queue.backend import as_job
 from steady_queue.connections import LOST
 from steady_queue.crash_points import reach
-from steady_queue.cron import Cron
+from steady_queue.cron import Cron, find_zone
 from steady_queue.listener import Listener, Rest
 from steady_queue.processes.loop import Loop
 from steady_queue.queries import Connection, DueTask, NewJob
@@ -87,7 +86,7 @@ class Scheduler(Loop):
             return
         try:
             run_at, following = next_runs(due)
-        except (ValueError, ZoneInfoNotFoundError) as error:
+        except ValueError as error:
             # Made by SQL: nobody could check it. It rests until it is made anew.
             logger.error("unreadable: key=%s reason=%r", due.key, str(error))
             run_at = following = None
@@ -124,7 +123,7 @@ def next_runs(due: DueTask) -> tuple[datetime | None, datetime | None]:
     A schedule that was not worked out yet has no run now. One whose cursor lies in the past has
     missed runs: all of them are made up for, one by one, or only the last, or none.
     """
-    cron = Cron(due.schedule, ZoneInfo(due.timezone))
+    cron = Cron(due.schedule, find_zone(due.timezone))
     if due.next_run_at is None:
         return None, cron.next(due.now)
     if due.missed == "all":

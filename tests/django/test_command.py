@@ -47,6 +47,24 @@ def test_recurring_lists_the_next_three_runs_in_the_schedules_own_zone():
     assert all(" 09:30:00 E" in line for line in runs)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "zone", "reason"),
+    [
+        ("every day", "UTC", "every day"),
+        ("0 3 * * *", "Mars/Base", "expected timezone to name a time zone, got 'Mars/Base'"),
+        ("0 3 * * *", "Europe", "expected timezone to name a time zone, got 'Europe'"),
+    ],
+)
+def test_recurring_says_which_schedules_cannot_be_read(schedule, zone, reason, sql):
+    sql("select steady_queue_schedule_task('odd', 't', %s, %s)", schedule, zone)
+    sql("select steady_queue_schedule_task('rests', 't', '0 3 * * *')")
+    sql("update steady_queue_recurring_tasks set next_run_at = 'infinity'")
+    _, unreadable, _, *runs = run("recurring").splitlines()
+    assert unreadable.startswith("    unreadable: ")
+    assert reason in unreadable
+    assert len(runs) == 3
+
+
 def test_recurring_lets_no_escape_of_a_terminals_through():
     recurring_task.schedule(noop, "@hourly", "\x1b[2J")
     recurring_task.pause("\x1b[2J")

@@ -71,6 +71,23 @@ def test_a_paused_schedule_rests(node, watch):
     watch.hear("tick")
 
 
+def test_a_schedule_that_cannot_be_read_rests_and_the_others_go_on(node, watch, capfd):
+    for key, schedule, zone in [
+        ("odd", "every day", "UTC"),
+        ("nowhere", EVERY_SECOND, "Mars/Base"),
+        ("a folder", EVERY_SECOND, "Europe"),
+    ]:
+        watch.rows("select steady_queue_schedule_task(%s, 't', %s, %s)", key, schedule, zone)
+    recurring_task.schedule(speak, EVERY_SECOND, "tick", args=["tick"])
+    node()
+    watch.hear("tick")
+    resting = "select key from steady_queue_recurring_tasks where next_run_at = 'infinity'"
+    watch.until(lambda: len(watch.rows(resting)) == 3, "three that rest")
+    said = capfd.readouterr().err
+    assert said.count("unreadable: key=") == 3
+    assert "died" not in said
+
+
 def test_skip_recurring_starts_no_scheduler(node, watch):
     node("--skip-recurring")
     watch.until_idle(2)
