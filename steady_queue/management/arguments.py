@@ -27,6 +27,12 @@ def job_id(text: str) -> int:
     return int(text)
 
 
+def queue_name(text: str) -> str:
+    if not 0 < len(text) <= 300:
+        raise ArgumentTypeError(f"expected a queue name of 1 to 300 characters, got {text!r:.400}")
+    return text
+
+
 def count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 0 < int(text[:10]) <= 10_000):
         raise ArgumentTypeError(f"expected a number between 1 and 10000, got {text!r}")

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 import steady_queue
 from steady_queue import queries, recurring_task, signals
-from steady_queue.management.arguments import job_id
+from steady_queue.management.arguments import job_id, queue_name
 from steady_queue.management.layout import Progress, printable
 from steady_queue.models import JobState, Outcome
 
@@ -38,7 +38,7 @@ RUN_NOW = Action(queries.run_jobs_now, ("scheduled",), "are ready now")
 
 
 def add_queue_argument(parser: ArgumentParser) -> None:
-    parser.add_argument("queue")
+    parser.add_argument("queue", type=queue_name)
 
 
 def add_retry_arguments(parser: ArgumentParser) -> None:

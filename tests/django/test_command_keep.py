@@ -11,6 +11,7 @@ from django.db import OperationalError, connections
 import steady_queue
 from steady_queue import queries
 from steady_queue.management import keep
+from tests.conftest import PATIENCE
 from tests.django.command import Terminal, refusal, run
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -128,10 +129,10 @@ def test_the_doctor_connects_where_the_processes_listen(monkeypatch):
     assert out.getvalue().splitlines()[-1].startswith("DATABASES['direct'] cannot be reached: ")
 
 
-def steady_queue_command(*arguments, **environment):
-    return subprocess.run(
+def steady_queue_process(*arguments, stdout=subprocess.PIPE, **environment):
+    return subprocess.Popen(
         [sys.executable, "-m", "django", "steady_queue", *arguments],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True,
         env={
             **os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings",
             "TEST_DATABASE_NAME": connections["default"].settings_dict["NAME"], **environment,
@@ -146,6 +147,7 @@ def steady_queue_command(*arguments, **environment):
         (["show", "x"], {}),
         (["jobs", "--state", "odd"], {}),
         (["retry"], {}),
+        (["--odd"], {}),
         (["health"], {"TEST_DATABASE_NAME": "no_such_database"}),
         (["status"], {"TEST_DATABASE_NAME": "no_such_database"}),
         # A database without the queue.
@@ -154,9 +156,34 @@ def steady_queue_command(*arguments, **environment):
     ],
 )
 def test_an_error_is_one_line_with_exit_status_1(arguments, environment):
-    ended = steady_queue_command(*arguments, **environment)
-    assert ended.returncode == 1
-    assert len(ended.stderr.splitlines()) == 1, ended.stderr
-    assert not ended.stdout
-    asks_for_migrate = ended.stderr.endswith("; has manage.py migrate run?\n")
+    with steady_queue_process(*arguments, **environment) as process:
+        stdout, stderr = process.communicate()
+    assert process.returncode == 1
+    assert len(stderr.splitlines()) == 1, stderr
+    assert not stdout
+    asks_for_migrate = stderr.endswith("; has manage.py migrate run?\n")
     assert asks_for_migrate == ("template1" in environment.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["odd"], "invalid choice: 'odd'"),
+        (["status", "--odd"], "unrecognized arguments: --odd"),
+        (["pause", ""], "expected a queue name of 1 to 300 characters, got ''"),
+        (["resume", "x" * 301], "expected a queue name of 1 to 300 characters, got 'xxx"),
+    ],
+)
+def test_what_it_does_not_know_is_refused_in_one_line(arguments, said):
+    assert said in refusal(*arguments)
+
+
+def test_who_has_read_enough_of_it_ends_it_without_a_word():
+    reader, writer = os.pipe()
+    environment = {"PYTHONUNBUFFERED": ""}
+    with steady_queue_process("status", "--watch", "0.1", stdout=writer, **environment) as process:
+        os.close(writer)
+        assert os.read(reader, 1)
+        os.close(reader)
+        assert process.wait(PATIENCE) == 141
+        assert process.stderr.read() == ""

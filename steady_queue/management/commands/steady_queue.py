@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import sys
 from argparse import ArgumentParser
 from collections.abc import Callable
+from types import MethodType
 from typing import Any, NamedTuple
 
 import psycopg
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 
 from steady_queue.health import explain
@@ -14,6 +17,9 @@ from steady_queue.management.arguments import OneLineParser
 
 INTERRUPTED = 130
 """The exit status of what Ctrl-C has ended."""
+
+CUT_OFF = 141
+"""The exit status of what writes to a pipe that nobody reads any more, as a shell has it."""
 
 
 class Subcommand(NamedTuple):
@@ -66,6 +72,11 @@ class Command(BaseCommand):
         for name, subcommand in SUBCOMMANDS.items():
             subcommand.add_arguments(commands.add_parser(name, help=subcommand.help))
 
+    def create_parser(self, *args: Any, **kwargs: Any) -> CommandParser:
+        parser = super().create_parser(*args, **kwargs)
+        parser.error = MethodType(OneLineParser.error, parser)  # type: ignore[method-assign]
+        return parser
+
     def handle(self, *args: Any, **options: Any) -> None:
         subcommand = SUBCOMMANDS[options.pop("subcommand") or "start"]
         try:
@@ -74,3 +85,7 @@ class Command(BaseCommand):
             raise CommandError(explain(error)) from error
         except KeyboardInterrupt:
             raise CommandError("interrupted", returncode=INTERRUPTED) from None
+        except BrokenPipeError:
+            # Who reads has seen enough: `| head`. What is not flushed would be said to be lost.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(CUT_OFF)
