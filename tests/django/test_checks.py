@@ -32,6 +32,9 @@ def alias():
 
     yield add
     for name in made:
+        connections[name].close()
+        # Those in memory stay open when they are closed.
+        connections[name].connection = None
         del connections[name], connections.settings[name]
 
 
