@@ -42,15 +42,19 @@ def exposition(accept: str) -> tuple[bytes, str]:
 class _Collector(Collector):
     def collect(self) -> Iterator[Metric]:
         threshold = steady_queue.process_alive_threshold
-        parts = queries.metrics(steady_queue.database, threshold)
-        yield from _of_queues(parts["queues"])
-        yield from _of_processes(parts["processes"])
-        yield from _of_schedules(parts["schedules"])
-        yield from _of_tasks(parts["totals"])
+        yield from families(queries.metrics(steady_queue.database, threshold))
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: the database is not asked before somebody asks."""
         return iter(())
+
+
+def families(parts: dict[str, list[Row]]) -> Iterator[Metric]:
+    """The metrics of what ``queries.metrics`` has found."""
+    yield from _of_queues(parts["queues"])
+    yield from _of_processes(parts["processes"])
+    yield from _of_schedules(parts["schedules"])
+    yield from _of_tasks(parts["totals"])
 
 
 def _of_queues(rows: Sequence[Row]) -> Iterator[Metric]:

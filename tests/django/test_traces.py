@@ -32,9 +32,10 @@ def tell_trace():
 
 @pytest.fixture(scope="module", autouse=True)
 def _provider():
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
+    # There is one for the whole process, and it stays.
+    if not isinstance(trace.get_tracer_provider(), TracerProvider):
+        trace.set_tracer_provider(TracerProvider())
+    trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(exporter))
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,8 @@ import pytest
 from django.tasks import Task
 
 import steady_queue
-from steady_queue import checks, recurring_task
+import steady_queue.metrics
+from steady_queue import checks, queries, recurring_task
 from steady_queue.configuration import Dispatcher, Options, RecurringTask, Worker
 from steady_queue.retries import verdict
 from tests.docs.pages import DOCS, HOW_TO, ROOT, blocks, run
@@ -242,7 +243,20 @@ def test_each_table_view_and_function_that_a_page_names_exists(sql):
     )
     pages = [page("index"), page("tutorial"), *HOW_TO, *(DOCS / "explanation").glob("*.md")]
     named = {name for p in pages for name in re.findall(r"\bsteady_queue_[a-z_]+", p.read_text())}
-    assert named - {"steady_queue_"} <= {name for (name,) in rows}
+    named -= {"steady_queue_", *metrics(), *(f"{name}_bucket" for name in metrics())}
+    assert named <= {name for (name,) in rows}
+
+
+def metrics() -> set[str]:
+    families = steady_queue.metrics.families({name: [] for name in queries.METRICS})
+    return {
+        f"{family.name}_total" if family.type == "counter" else family.name for family in families
+    }
+
+
+def test_each_metric_is_listed_and_each_that_is_listed_exists():
+    listed = re.findall(r"^\| `(steady_queue_\w+)` \|", page("how-to/monitor").read_text(), re.M)
+    assert sorted(listed) == sorted(metrics())
 
 
 @pytest.mark.slow
