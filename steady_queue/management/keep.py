@@ -16,10 +16,12 @@ from steady_queue import embedded, listener, queries
 from steady_queue.connections import Database, connection_parameters, is_pooled
 from steady_queue.health import explain, trouble, violations
 from steady_queue.management.arguments import seconds
-from steady_queue.management.layout import Progress, printable
+from steady_queue.management.layout import Progress, patience, printable
 
 BATCH = 5000
 """Jobs that are deleted in one transaction."""
+
+READING = "reading the whole history"
 
 
 def add_check_arguments(parser: ArgumentParser) -> None:
@@ -54,7 +56,8 @@ def prune(command: BaseCommand, **options: Any) -> None:
 
 
 def check(command: BaseCommand, deep: bool, **options: Any) -> None:
-    wrong = violations(deep)
+    with patience(command.stdout, READING if deep else "looking"):
+        wrong = violations(deep)
     for invariant, subject, found in wrong:
         command.stdout.write(printable(f"{invariant}: {subject}: {found}"))
     if wrong:
@@ -63,7 +66,9 @@ def check(command: BaseCommand, deep: bool, **options: Any) -> None:
 
 
 def health(command: BaseCommand, max_age: timedelta | None, deep: bool, **options: Any) -> None:
-    if reason := trouble(max_age, deep):
+    with patience(command.stdout, READING if deep else "asking"):
+        reason = trouble(max_age, deep)
+    if reason:
         raise CommandError(reason)
     command.stdout.write("healthy")
 

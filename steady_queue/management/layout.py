@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,8 @@ WIDEST = 60
 
 BAR = 30
 """Characters of a full bar."""
+
+CLEAR_LINE = "\r\033[K"
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -85,6 +88,20 @@ def for_json(value: timedelta | datetime) -> float | str:
     return value.total_seconds() if isinstance(value, timedelta) else value.isoformat()
 
 
+@contextmanager
+def patience(out: OutputWrapper, doing: str) -> Iterator[None]:
+    """Says what is being done for as long as it takes; nothing unless on a terminal."""
+    if not out.isatty():
+        yield
+        return
+    out.write(f"{doing} ...", ending="")
+    out.flush()
+    try:
+        yield
+    finally:
+        out.write(CLEAR_LINE, ending="")
+
+
 class Progress:
     """How far something has come, on a line that is written over; nothing unless on a terminal."""
 
@@ -98,7 +115,7 @@ class Progress:
 
     def end(self) -> None:
         if self._out.isatty():
-            self._out.write("\r\033[K", ending="")
+            self._out.write(CLEAR_LINE, ending="")
 
     def _bar(self, done: int) -> str:
         if not self._total:

@@ -81,6 +81,14 @@ def test_health_looks_deeper_when_told_and_names_three_reasons_at_most(worker, q
     assert said.endswith("; and 2 more")
 
 
+def test_on_a_terminal_it_says_that_it_reads_the_history_while_it_does(worker):
+    for command in ("check", "health"):
+        said = run(command, "--deep", out=Terminal())
+        assert said.startswith("reading the whole history ...\r\033[K")
+        assert said.endswith(run(command))
+    assert "reading" not in run("check", "--deep")
+
+
 def test_health_says_that_the_database_cannot_be_reached(monkeypatch):
     def away(*arguments):
         raise OperationalError("connection refused\nIs the server running?")
