@@ -47,7 +47,7 @@ class Worker:
     queues: list[str] | str = field(default_factory=lambda: ["*"])
     threads: int = 3
     processes: int = 1
-    polling_interval: timedelta = timedelta(seconds=20)
+    polling_interval: timedelta = timedelta(minutes=1)
 
     def __post_init__(self) -> None:
         if isinstance(self.queues, str):
@@ -66,7 +66,7 @@ class Worker:
 class Dispatcher:
     """Moves due jobs to ready, ``batch_size`` at a time, maintains limits and clears history."""
 
-    polling_interval: timedelta = timedelta(seconds=20)
+    polling_interval: timedelta = timedelta(minutes=1)
     batch_size: int = 500
     concurrency_maintenance: bool = True
     concurrency_maintenance_interval: timedelta = timedelta(seconds=30)

@@ -1,0 +1,298 @@
+"""This project beside its peers, on one server, one after the other: ``make bench-compare``.
+
+Each peer has an environment of its own under ``.benchmarks``. Every run begins with a new database
+and a checkpoint; the peers take turns, so that whatever else the machine does meets all of them.
+The body of every task appends its number and the time to a file: each job has to be in it once.
+``--write`` puts the table and the picture into docs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from steady_queue import embedded
+from tests.benchmarks import machine, table
+
+ROOT = Path(__file__).parents[2]
+PEERS = Path(__file__).parent / "peers"
+FOLDER = ROOT / ".benchmarks"
+OURS = "steady_queue_peer"
+SERVER = {"shared_buffers": "1GB", "max_connections": "200"}
+"""Beside these, PostgreSQL's defaults: every commit reaches the disk."""
+
+SLOW = {"dj_queue_peer": 2000, "procrastinate_peer": 5000, "plain_sql": 5000}
+"""Jobs in a drain of the default configuration, where fewer than JOBS take long enough."""
+
+JOBS = 20_000
+CAP = 60.0
+"""Seconds that a drain may take."""
+
+
+class Peer:
+    """One product: its environment, and a database of its own for each run."""
+
+    def __init__(self, name: str, server: embedded.Server) -> None:
+        sys.path.insert(0, str(PEERS))
+        self.name = name
+        self.kind = importlib.import_module(name).Peer
+        self._server = server
+        self._python = _environment(name, self.kind.requirements)
+        self.records = FOLDER / f"{name}.records"
+        self._begin()
+
+    def __str__(self) -> str:
+        return self.name.removesuffix("_peer")
+
+    def _dsn(self, database: str) -> str:
+        server = self._server
+        return f"host={server.host} port={server.port} user={embedded.USER} dbname={database}"
+
+    def _begin(self) -> None:
+        """Its tables, once, in a database that runs are copied from."""
+        with self.sql("postgres") as connection:
+            for database in (self.name, f"{self.name}_empty"):
+                connection.execute(f"drop database if exists {database} with (force)")
+            connection.execute(f"create database {self.name}")
+        self.call("install")
+        with self.sql("postgres") as connection:
+            connection.execute(f"alter database {self.name} rename to {self.name}_empty")
+
+    def begin(self) -> None:
+        """An empty database, as after its installation."""
+        with self.sql("postgres") as connection:
+            connection.execute(f"drop database if exists {self.name} with (force)")
+            connection.execute(f"create database {self.name} template {self.name}_empty")
+            connection.execute("checkpoint")
+        self.records.unlink(missing_ok=True)
+        self.records.touch()
+
+    def sql(self, database: str | None = None) -> psycopg.Connection[Any]:
+        return psycopg.connect(self._dsn(database or self.name), autocommit=True)
+
+    def start(self, command: str, *arguments: Any) -> subprocess.Popen[str]:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ.get("HOME", "/"),
+            "PYTHONPATH": str(PEERS),
+            "BENCH_PEER": self.name,
+            "BENCH_DSN": self._dsn(self.name),
+            "BENCH_RECORDS": str(self.records),
+        }
+        values = [json.dumps(argument) for argument in arguments]
+        with open(FOLDER / f"{self.name}.log", "ab") as log:
+            return subprocess.Popen(
+                [self._python, PEERS / "peer.py", self.name, command, *values],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+
+    def call(self, command: str, *arguments: Any) -> Any:
+        return self.answer(self.start(command, *arguments))
+
+    def answer(self, process: subprocess.Popen[str]) -> Any:
+        said, _ = process.communicate(timeout=600)
+        if process.returncode:
+            raise SystemExit(f"{self} failed: see {FOLDER / self.name}.log")
+        return json.loads(said) if said else None
+
+    @contextmanager
+    def working(self, configuration: str) -> Iterator[list[int]]:
+        """With its workers started; their process ids."""
+        processes = [self.start("work", *a) for a in self.kind.workers[configuration]]
+        try:
+            yield [process.pid for process in processes]
+        finally:
+            for process in processes:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+
+    def recorded(self) -> list[tuple[int, int]]:
+        """Numbers and moments, in nanoseconds, of the tasks' bodies."""
+        return list(struct.iter_unpack("<qq", self.records.read_bytes()))
+
+    def until_recorded(self, count: int) -> None:
+        deadline = time.monotonic() + CAP
+        while self.records.stat().st_size < 16 * count:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{self}: {len(self.recorded())} of {count} jobs in {CAP} s")
+            time.sleep(0.002)
+
+
+def _environment(name: str, requirements: list[str]) -> str:
+    """The Python of the peer's own environment; this project's is the one that runs."""
+    if not requirements:
+        return sys.executable
+    folder = FOLDER / "environments" / name
+    python = str(folder / "bin" / "python")
+    if not (folder / "installed").exists():
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *requirements], check=True)
+        (folder / "installed").touch()
+    return python
+
+
+def enqueue(peer: Peer, processes: int, at_once: int, seconds: float = 4.0) -> dict[str, float]:
+    peer.begin()
+    started = [peer.start("enqueue_for", seconds, at_once) for _ in range(processes)]
+    figures = [peer.answer(process) for process in started]
+    return {
+        "rate": sum(figure["rate"] for figure in figures),
+        "client_us": statistics.mean(figure["cpu"] for figure in figures),
+    }
+
+
+def drain(peer: Peer, configuration: str, count: int | None = None) -> dict[str, float]:
+    """From the first task's body until the database shows that all have ended."""
+    count = count or (SLOW.get(peer.name, JOBS) if configuration == "default" else JOBS)
+    peer.begin()
+    peer.call("fill", count)
+    with peer.sql() as connection:
+        connection.execute("vacuum analyze")
+        connection.execute("checkpoint")
+        server = int((FOLDER / "server" / "data" / "postmaster.pid").read_text().split()[0])
+        with peer.working(configuration) as workers:
+            peer.until_recorded(1)
+            before = [machine.cpu_seconds(*workers), machine.cpu_seconds(server)]
+            peer.until_recorded(count)
+            while connection.execute(peer.kind.left).fetchone() != (0,):
+                time.sleep(0.002)
+            ended = time.time_ns()
+            after = [machine.cpu_seconds(*workers), machine.cpu_seconds(server)]
+    recorded = peer.recorded()
+    if sorted(number for number, _ in recorded) != list(range(count)):
+        raise SystemExit(f"{peer}: {len(recorded)} bodies for {count} jobs, or not each once")
+    return {
+        "rate": count / ((ended - min(at for _, at in recorded)) / 1e9),
+        "worker_us": (after[0] - before[0]) / count * 1e6,
+        "server_us": (after[1] - before[1]) / count * 1e6,
+    }
+
+
+def latency(peer: Peer, count: int = 200) -> dict[str, float]:
+    """Milliseconds from before the call to the task's body, one job each 50 ms."""
+    peer.begin()
+    with peer.working("default"):
+        # The worker has run a job, and waits.
+        peer.call("fill", 1)
+        peer.until_recorded(1)
+        time.sleep(1)
+        called = peer.call("now_and_then", count, 0.05)
+        peer.until_recorded(count + 1)
+    began = dict(sorted(peer.recorded()[1:]))
+    waits = sorted((began[number] - at) / 1e6 for number, at in enumerate(called))
+    return {"p50": waits[len(waits) // 2], "p99": waits[len(waits) * 99 // 100]}
+
+
+TRANSACTIONS = """
+    select xact_commit + xact_rollback from pg_stat_database where datname = current_database()
+"""
+
+
+def idle(peer: Peer, seconds: float = 60.0) -> dict[str, float]:
+    """Transactions a second of an idle worker in its default configuration."""
+    peer.begin()
+    with peer.working("default"), peer.sql() as connection:
+        peer.call("fill", 1)
+        peer.until_recorded(1)
+        # Sessions report what they did with a delay of up to ten seconds.
+        time.sleep(15)
+        before = connection.execute(TRANSACTIONS).fetchone()
+        time.sleep(seconds)
+        after = connection.execute(TRANSACTIONS).fetchone()
+    return {"rate": (after[0] - before[0] - 1) / seconds}
+
+
+WORKLOADS: dict[str, Callable[[Peer], dict[str, float]]] = {
+    "enqueue one by one": lambda peer: enqueue(peer, 1, 1),
+    "enqueue one by one, 4 processes": lambda peer: enqueue(peer, 4, 1),
+    "enqueue 1,000 at once": lambda peer: enqueue(peer, 1, 1000),
+    "drain, default configuration": lambda peer: drain(peer, "default"),
+    "drain, best configuration": lambda peer: drain(peer, "best"),
+    "enqueue to task body": latency,
+    "idle": idle,
+}
+QUICK = (
+    "enqueue one by one",
+    "enqueue 1,000 at once",
+    "drain, default configuration",
+    "drain, best configuration",
+)
+
+
+def run(peers: list[Peer], workloads: list[str], rounds: int) -> dict[str, Any]:
+    """Figures by workload, peer and name, one for each round."""
+    figures: dict[str, Any] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for workload in workloads:
+        for _ in range(rounds):
+            for peer in peers:
+                busy, began = machine.busy_seconds(), time.monotonic()
+                found = WORKLOADS[workload](peer)
+                load = (machine.busy_seconds() - busy) / (time.monotonic() - began)
+                shown = ", ".join(f"{name} {value:,.4g}" for name, value in found.items())
+                print(f"{workload}: {peer}: {shown} (processors busy: {load:.1f})", flush=True)
+                for name, value in found.items():
+                    figures[workload][str(peer)][name].append(value)
+    return figures
+
+
+@contextmanager
+def server() -> Iterator[embedded.Server]:
+    folder = FOLDER / "server"
+    embedded.start(folder)
+    started = embedded.status(folder)
+    dsn = f"host={started.host} port={started.port} user={embedded.USER} dbname=postgres"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for name, value in SERVER.items():
+            connection.execute(f"alter system set {name} = '{value}'")
+    embedded.stop(folder)
+    try:
+        yield embedded.start(folder)
+    finally:
+        embedded.stop(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", default="plain_sql,pgqueuer,procrastinate,dj_queue")
+    parser.add_argument("--workloads", help="how their names begin, a semicolon between")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a minute or two, two peers")
+    parser.add_argument("--write", action="store_true", help="put the results into docs")
+    given = parser.parse_args()
+    names = ["plain_sql", "dj_queue"] if given.quick else given.peers.split(",")
+    workloads = QUICK if given.quick else list(WORKLOADS)
+    if given.workloads:
+        begun = tuple(given.workloads.split(";"))
+        workloads = [name for name in WORKLOADS if name.startswith(begun)]
+    FOLDER.mkdir(exist_ok=True)
+    with server() as started:
+        found = {path.stem.removesuffix("_peer"): path.stem for path in PEERS.glob("*.py")}
+        peers = [Peer(name, started) for name in (OURS, *(found[name] for name in names))]
+        figures = run(peers, list(workloads), 1 if given.quick else given.rounds)
+    print(table.text(figures))
+    if given.write:
+        table.write(figures)
+
+
+if __name__ == "__main__":
+    main()

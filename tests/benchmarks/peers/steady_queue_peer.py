@@ -1,0 +1,25 @@
+"""This project."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django_peer import DjangoPeer, options
+
+
+class Peer(DjangoPeer):
+    requirements = []
+    workers = {"default": [[None]], "best": [[{"processes": 2}]]}
+    left = """
+        select (select count(*) from steady_queue_ready)
+          + (select count(*) from steady_queue_running)"""
+    command = "steady_queue"
+
+    @staticmethod
+    def configure(settings: dict[str, Any]) -> None:
+        settings["INSTALLED_APPS"] += ["steady_queue", "bench_tasks"]
+        settings["TASKS"] = {
+            "default": {"BACKEND": "steady_queue.backend.SteadyQueueBackend", "QUEUES": []}
+        }
+        if options():
+            settings["STEADY_QUEUE"] = {"workers": [options()]}
