@@ -227,6 +227,24 @@ end;
 comment on function steady_queue_lane_of is 'The lane of a queue and priority; 0 when there is none yet.';
 
 
+create function steady_queue_positions_key() returns bigint
+language sql immutable parallel safe
+begin atomic
+  select hashtextextended('steady_queue:positions', 0);
+end;
+comment on function steady_queue_positions_key is 'The advisory lock that says: a ready row may still appear.';
+
+
+-- Called by whoever enters ready, before it draws a position: says until the end of its transaction
+-- that rows of it may still appear. See the marks in 40_claim.sql.
+create function steady_queue_enter_ready() returns void
+language sql volatile
+begin atomic
+  select pg_advisory_xact_lock_shared(steady_queue_positions_key());
+end;
+comment on function steady_queue_enter_ready is 'Says that this transaction may add ready rows, before it draws their positions.';
+
+
 -- Enqueues jobs, given as arrays of the same length, in the caller's transaction: they exist when it
 -- commits and never otherwise. Returns their ids in the order given. A job goes to scheduled when
 -- its p_run_after is in the future, else to ready. Limits are not looked at here: enqueueing waits
@@ -248,8 +266,8 @@ set search_path from current
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  -- Before any position: see the marks in 40_claim.sql.
   perform pg_current_xact_id();
+  perform steady_queue_enter_ready();
   return query
   with asked as (
     select * from unnest(
@@ -304,8 +322,8 @@ as $$
 declare
   v_lane integer;
 begin
-  -- Before any position: see the marks in 40_claim.sql.
   perform pg_current_xact_id();
+  perform steady_queue_enter_ready();
   insert into steady_queue_jobs as j (
     task, backend, queue, priority, arguments, run_after,
     limit_key, limit_to, limit_for, limit_conflict)
@@ -568,6 +586,7 @@ begin
   if not pg_try_advisory_xact_lock(hashtextextended('steady_queue:lanes', 0)) then
     return;
   end if;
+  perform steady_queue_enter_ready();
   insert into steady_queue_lanes (queue, priority, express)
   select j.queue, j.priority, e.express
   from (
@@ -631,6 +650,7 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 begin
+  perform steady_queue_enter_ready();
   with free as materialized (
     select h.limit_key, h.held, (
       select j.limit_to
@@ -959,9 +979,11 @@ comment on function steady_queue_is_quiet is 'Whether a worker of these queues t
 
 
 -- Moves the marks of the lanes up, in two steps, so that claims do not walk over the dead entries
--- that an old snapshot keeps in the index. Whoever enters ready draws its transaction id first and
--- its position second. So, with S the last position given out and X a transaction id drawn after
--- reading S: once every transaction before X has ended, nothing at or below S can still appear.
+-- that an old snapshot, or a transaction that writes for long, keeps in the index. Whoever enters
+-- ready takes the lock of positions and has its transaction id before it draws a position. So, with
+-- S the last position given out and X a transaction id drawn after reading S, nothing at or below S
+-- can appear any more once every transaction before X has ended, or once nobody holds the lock: the
+-- first does not come while anybody writes for long, the second while producers never pause.
 -- Must be the first thing its transaction does.
 create function steady_queue_advance_marks() returns void
 language plpgsql
@@ -970,12 +992,19 @@ as $$
 declare
   v_last bigint;
   v_xid xid8;
+  v_nobody_enters boolean;
 begin
   if pg_current_xact_id_if_assigned() is not null then
     raise exception 'steady_queue_advance_marks must run in a transaction of its own';
   end if;
   select last_value into v_last from steady_queue_positions;
   v_xid := pg_current_xact_id();
+  v_nobody_enters := case
+    when pg_try_advisory_lock(steady_queue_positions_key())
+    then pg_advisory_unlock(steady_queue_positions_key())
+    else false
+  end;
+  -- A statement of its own: it sees what those who entered have committed.
   update steady_queue_lanes l
   set mark = case when l.noted_xid is null then l.mark else greatest(l.mark, least(
       l.noted_position + 1,
@@ -988,7 +1017,9 @@ begin
     select l.id from steady_queue_lanes l
     where (l.noted_position is null or l.noted_position < v_last)
       -- Newer than our own: from before a restore into another server. Noted anew, and not trusted.
-      and (l.noted_xid is null or l.noted_xid < pg_snapshot_xmin(pg_current_snapshot()))
+      and (l.noted_xid is null
+        or l.noted_xid < pg_snapshot_xmin(pg_current_snapshot())
+        or (v_nobody_enters and l.noted_xid < v_xid))
     for update skip locked);
   update steady_queue_lanes set noted_position = null, noted_xid = null where noted_xid > v_xid;
 end
@@ -1198,6 +1229,7 @@ as $$
 declare
   v_released bigint[];
 begin
+  perform steady_queue_enter_ready();
   with released as (
     delete from steady_queue_running r
     where r.job = any (array(
@@ -1264,6 +1296,7 @@ declare
   -- In a variable: compared with a volatile function, the index would be read to its end.
   v_now timestamptz := clock_timestamp();
 begin
+  perform steady_queue_enter_ready();
   with due as (
     delete from steady_queue_scheduled s
     where s.ctid = any (array(
@@ -1801,6 +1834,7 @@ begin
   -- Keys before running rows.
   v_keys := steady_queue_lock_keys(v_keys);
 
+  perform steady_queue_enter_ready();
   with lost as (
     delete from steady_queue_running r
     where r.job = any (array(
@@ -2238,6 +2272,7 @@ as $$
 declare
   v_count bigint;
 begin
+  perform steady_queue_enter_ready();
   with retried as (
     delete from steady_queue_outcomes o
     where o.job = any (p_jobs) and o.status <> 'successful'
@@ -2312,6 +2347,7 @@ as $$
 declare
   v_count bigint;
 begin
+  perform steady_queue_enter_ready();
   with due as (
     delete from steady_queue_scheduled s where s.job = any (p_jobs)
     returning s.*

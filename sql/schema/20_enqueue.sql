@@ -10,6 +10,24 @@ end;
 comment on function steady_queue_lane_of is 'The lane of a queue and priority; 0 when there is none yet.';
 
 
+create function steady_queue_positions_key() returns bigint
+language sql immutable parallel safe
+begin atomic
+  select hashtextextended('steady_queue:positions', 0);
+end;
+comment on function steady_queue_positions_key is 'The advisory lock that says: a ready row may still appear.';
+
+
+-- Called by whoever enters ready, before it draws a position: says until the end of its transaction
+-- that rows of it may still appear. See the marks in 40_claim.sql.
+create function steady_queue_enter_ready() returns void
+language sql volatile
+begin atomic
+  select pg_advisory_xact_lock_shared(steady_queue_positions_key());
+end;
+comment on function steady_queue_enter_ready is 'Says that this transaction may add ready rows, before it draws their positions.';
+
+
 -- Enqueues jobs, given as arrays of the same length, in the caller's transaction: they exist when it
 -- commits and never otherwise. Returns their ids in the order given. A job goes to scheduled when
 -- its p_run_after is in the future, else to ready. Limits are not looked at here: enqueueing waits
@@ -31,8 +49,8 @@ set search_path from current
 set plan_cache_mode = force_generic_plan
 as $$
 begin
-  -- Before any position: see the marks in 40_claim.sql.
   perform pg_current_xact_id();
+  perform steady_queue_enter_ready();
   return query
   with asked as (
     select * from unnest(
@@ -87,8 +105,8 @@ as $$
 declare
   v_lane integer;
 begin
-  -- Before any position: see the marks in 40_claim.sql.
   perform pg_current_xact_id();
+  perform steady_queue_enter_ready();
   insert into steady_queue_jobs as j (
     task, backend, queue, priority, arguments, run_after,
     limit_key, limit_to, limit_for, limit_conflict)

@@ -32,6 +32,7 @@ begin
   if not pg_try_advisory_xact_lock(hashtextextended('steady_queue:lanes', 0)) then
     return;
   end if;
+  perform steady_queue_enter_ready();
   insert into steady_queue_lanes (queue, priority, express)
   select j.queue, j.priority, e.express
   from (
@@ -95,6 +96,7 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 as $$
 begin
+  perform steady_queue_enter_ready();
   with free as materialized (
     select h.limit_key, h.held, (
       select j.limit_to
@@ -423,9 +425,11 @@ comment on function steady_queue_is_quiet is 'Whether a worker of these queues t
 
 
 -- Moves the marks of the lanes up, in two steps, so that claims do not walk over the dead entries
--- that an old snapshot keeps in the index. Whoever enters ready draws its transaction id first and
--- its position second. So, with S the last position given out and X a transaction id drawn after
--- reading S: once every transaction before X has ended, nothing at or below S can still appear.
+-- that an old snapshot, or a transaction that writes for long, keeps in the index. Whoever enters
+-- ready takes the lock of positions and has its transaction id before it draws a position. So, with
+-- S the last position given out and X a transaction id drawn after reading S, nothing at or below S
+-- can appear any more once every transaction before X has ended, or once nobody holds the lock: the
+-- first does not come while anybody writes for long, the second while producers never pause.
 -- Must be the first thing its transaction does.
 create function steady_queue_advance_marks() returns void
 language plpgsql
@@ -434,12 +438,19 @@ as $$
 declare
   v_last bigint;
   v_xid xid8;
+  v_nobody_enters boolean;
 begin
   if pg_current_xact_id_if_assigned() is not null then
     raise exception 'steady_queue_advance_marks must run in a transaction of its own';
   end if;
   select last_value into v_last from steady_queue_positions;
   v_xid := pg_current_xact_id();
+  v_nobody_enters := case
+    when pg_try_advisory_lock(steady_queue_positions_key())
+    then pg_advisory_unlock(steady_queue_positions_key())
+    else false
+  end;
+  -- A statement of its own: it sees what those who entered have committed.
   update steady_queue_lanes l
   set mark = case when l.noted_xid is null then l.mark else greatest(l.mark, least(
       l.noted_position + 1,
@@ -452,7 +463,9 @@ begin
     select l.id from steady_queue_lanes l
     where (l.noted_position is null or l.noted_position < v_last)
       -- Newer than our own: from before a restore into another server. Noted anew, and not trusted.
-      and (l.noted_xid is null or l.noted_xid < pg_snapshot_xmin(pg_current_snapshot()))
+      and (l.noted_xid is null
+        or l.noted_xid < pg_snapshot_xmin(pg_current_snapshot())
+        or (v_nobody_enters and l.noted_xid < v_xid))
     for update skip locked);
   update steady_queue_lanes set noted_position = null, noted_xid = null where noted_xid > v_xid;
 end

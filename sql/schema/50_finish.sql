@@ -199,6 +199,7 @@ as $$
 declare
   v_released bigint[];
 begin
+  perform steady_queue_enter_ready();
   with released as (
     delete from steady_queue_running r
     where r.job = any (array(

@@ -13,6 +13,7 @@ declare
   -- In a variable: compared with a volatile function, the index would be read to its end.
   v_now timestamptz := clock_timestamp();
 begin
+  perform steady_queue_enter_ready();
   with due as (
     delete from steady_queue_scheduled s
     where s.ctid = any (array(

@@ -88,6 +88,7 @@ begin
   -- Keys before running rows.
   v_keys := steady_queue_lock_keys(v_keys);
 
+  perform steady_queue_enter_ready();
   with lost as (
     delete from steady_queue_running r
     where r.job = any (array(

@@ -47,6 +47,7 @@ as $$
 declare
   v_count bigint;
 begin
+  perform steady_queue_enter_ready();
   with retried as (
     delete from steady_queue_outcomes o
     where o.job = any (p_jobs) and o.status <> 'successful'
@@ -121,6 +122,7 @@ as $$
 declare
   v_count bigint;
 begin
+  perform steady_queue_enter_ready();
   with due as (
     delete from steady_queue_scheduled s where s.job = any (p_jobs)
     returning s.*

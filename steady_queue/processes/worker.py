@@ -31,7 +31,7 @@ REFUSED = (psycopg.DataError, psycopg.IntegrityError)
 REPLY_LOST_FOR = 25.0
 """Seconds after which a statement whose connection was lost has ended, one way or the other."""
 
-MARK_EVERY = 2000
+MARK_EVERY = 1000
 """Jobs after which the marks of the lanes are moved up."""
 
 

@@ -194,6 +194,16 @@ class TestMarks:
         ).fetchall()
         assert claimed == [(early,)]
 
+    def test_a_mark_moves_beside_a_transaction_that_writes_elsewhere(self):
+        writer = self.other()
+        writer.execute("create temporary table elsewhere as select 1")
+        job = self.enqueue(self.session)
+        self.session.execute("delete from steady_queue_ready")
+        self.advance()
+        self.enqueue(self.session)
+        self.advance()
+        assert self.mark() == job + 1
+
     def test_a_transaction_id_from_before_a_restore_is_thrown_away(self):
         self.session.execute(
             "update steady_queue_lanes set noted_position = 10^12, noted_xid = '999999999999'"
