@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import connections
 from django.db.backends.signals import connection_created
+from django.utils.connection import ConnectionDoesNotExist
 
 
 class _Opened(threading.local):
@@ -55,11 +56,15 @@ def tidy() -> None:
 
 def _open() -> list[Any]:
     """Those that Django would give to the next task; a task may have made others for itself."""
-    return [
-        connection
-        for connection in _opened.connections
-        if connection.connection is not None and connections[connection.alias] is connection
-    ]
+    try:
+        return [
+            connection
+            for connection in _opened.connections
+            if connection.connection is not None and connections[connection.alias] is connection
+        ]
+    except ConnectionDoesNotExist:
+        # Of an alias that somebody had made for a while.
+        return [c for c in connections.all(initialized_only=True) if c.connection is not None]
 
 
 def _is_idle(connection: Any) -> bool:
