@@ -3135,7 +3135,7 @@ begin atomic
     ('steady_queue_ready'::regclass), ('steady_queue_scheduled'::regclass),
     ('steady_queue_blocked'::regclass), ('steady_queue_running'::regclass),
     ('steady_queue_semaphores'::regclass), ('steady_queue_lanes'::regclass),
-    ('steady_queue_processes'::regclass)) as h(name);
+    ('steady_queue_processes'::regclass), ('steady_queue_figures'::regclass)) as h(name);
 end;
 comment on function steady_queue_hot_tables is 'The tables whose rows live for moments.';
 

@@ -26,3 +26,11 @@ def test_a_worker_writes_its_figures_while_it_runs_and_the_rest_when_it_ends(nod
     assert running.stop() == 0
     expected[1] = ("tests.app.tasks.noop", 2, 0, 2)
     assert watch.rows(FIGURES) == expected
+
+
+def test_a_dispatcher_makes_one_row_of_many(node, watch):
+    watch.rows("""insert into steady_queue_figures (minute, queue, task, finished)
+      select now() - interval '1 h', 'mail', 't', 2 from generate_series(1, 3) returning id""")
+    node("--only-dispatch")
+    rows = "select finished::int from steady_queue_figures"
+    watch.until(lambda: watch.rows(rows) == [(6,)], "one row")
