@@ -113,6 +113,8 @@ begin
       join crowded c on c.row = steady_queue_figure_row(f.minute, v_now)
         and c.queue = f.queue and c.task = f.task
       where f.minute < v_now - interval '2 minutes'
+      -- Those of one row together: one of each would be made one of each again.
+      order by c.row, c.queue, c.task
       limit p_count
       for update of f skip locked))
     returning steady_queue_figure_row(f.minute, v_now) as row, f.*
