@@ -16,6 +16,9 @@ parser.add_argument(
 )
 parser.add_argument("--polling", type=float, default=1, help="seconds")
 parser.add_argument("--rate", type=float, default=30, help="transactions a second")
+parser.add_argument(
+    "--patience", type=float, default=60, help="seconds from the last fault to the last job's end"
+)
 parser.add_argument("--folder", help="where to keep the server, the logs and the history")
 arguments = parser.parse_args()
 arguments.folder = arguments.folder or tempfile.mkdtemp(prefix="chaos-")

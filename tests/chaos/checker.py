@@ -18,20 +18,21 @@ TAKE_TIME = (
     "a due job is dispatched",
     "a ready job is claimed",
 )
-"""What may be late while faults go on: a violation when it is found in three looks in a row."""
+"""What may be late while faults go on: a violation when it is found in many looks in a row."""
 
 CHECK = "select invariant, subject, found from steady_queue_check(%s, %s)"
 
 
 class Checker(threading.Thread):
-    """Collects ``violations``."""
+    """Collects ``violations``. ``patience`` is in seconds."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float) -> None:
         super().__init__(name="checker", daemon=True)
         self.violations: list[str] = []
         self.looks = 0
         self.stopped = threading.Event()
         self._url = url
+        self._too_many = int(patience / 4 / EVERY)
         self._late: Counter[tuple[str, str]] = Counter()
         self._connection: psycopg.Connection | None = None
 
@@ -60,5 +61,5 @@ class Checker(threading.Thread):
         late = {(i, subject) for i, subject, _ in found if i in TAKE_TIME}
         self._late = Counter({one: self._late[one] + 1 for one in late})
         for invariant, subject, what in found:
-            if invariant not in TAKE_TIME or self._late[invariant, subject] == 3:
+            if invariant not in TAKE_TIME or self._late[invariant, subject] == self._too_many:
                 self.violations.append(f"{invariant}: {subject}: {what}")

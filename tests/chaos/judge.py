@@ -15,14 +15,8 @@ from tests.chaos.killer import Fault
 THRESHOLD = 3.0
 """Seconds: a process removed after a longer silence was rightly called dead."""
 
-CLOSE = 1.0
-"""Seconds by which a death may seem to come before a start that it ended."""
-
-GRACE = 5.0
-"""Seconds from a TERM within which tasks may still be started, and cut off."""
-
-SLOW = ("child terminated", "signal storm", "supervisor killed", "node deployed")
-"""Faults whose victims have that grace."""
+DIES_WITHIN = 60.0
+"""Seconds from a fault within which its victims start what it cuts off; a pid comes again later."""
 
 ENDS = {"work": "successful", "limited": "successful", "flaky": "successful", "poison": "failed"}
 
@@ -126,12 +120,11 @@ class Judge:
         """For each pid the spans in which it may have ended."""
         deaths: dict[int, list[tuple[float, float]]] = defaultdict(list)
         for fault in faults:
-            slow = fault.kind in SLOW
             for pid in fault.pids:
-                deaths[pid].append((fault.at, fault.at + (GRACE if slow else CLOSE)))
+                deaths[pid].append((fault.at, fault.at + DIES_WITHIN))
         for run in self.runs:
             if run.died:
-                deaths[run.pid].append((run.died, run.died + CLOSE))
+                deaths[run.pid].append((run.died, run.died + DIES_WITHIN))
         return deaths
 
     def _lost(self) -> list[str]:
@@ -201,7 +194,7 @@ class Judge:
             if run.ended is None and run.pid in self.killed:
                 kind, died = self.killed[run.pid]
                 after = [at for at in released[run.job, run.process] if at >= died]
-                if after and run.started < died + CLOSE:
+                if after and run.started < died + DIES_WITHIN:
                     self.recoveries[kind].append(after[0] - died)
 
     def _was_silent(self, process: int, before: float) -> bool:

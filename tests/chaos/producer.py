@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import uuid
@@ -20,6 +21,9 @@ LONG = 0.01
 
 BURST, BURST_KEYS, BURST_EVERY = 40, 200, 100
 """Jobs at once on two keys, of so many keys, once in so many transactions."""
+
+MOST_READY, LOOK_EVERY = 300, 20
+"""Jobs that wait, beyond which a slow machine is given time; transactions between two looks."""
 
 WEIGHTS = {"work": 78, "limited": 15, "flaky": 5, "poison": 2}
 """Of a hundred jobs."""
@@ -46,12 +50,29 @@ class Producer(threading.Thread):
         self._ledger = ledger
 
     def run(self) -> None:
-        while not self.stopped.wait(self.random.expovariate(self._per_second)):
+        for turn in itertools.count(1):
+            if self.stopped.wait(self.random.expovariate(self._per_second)):
+                break
+            if turn % LOOK_EVERY == 0:
+                self._let_workers_catch_up()
             if self.bursts and self.random.randrange(BURST_EVERY) == 0:
                 self.produce(self._enqueue_burst)
             else:
                 self.produce(self._enqueue_one)
         connection.close()
+
+    def _let_workers_catch_up(self) -> None:
+        while self._ready() > MOST_READY and not self.stopped.wait(1):
+            pass
+
+    def _ready(self) -> int:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("select count(*) from steady_queue_ready")
+                return cursor.fetchone()[0]
+        except Error:
+            connection.close()
+            return 0
 
     def produce(self, enqueue: Any) -> None:
         """One transaction, and its lines in the ledger."""

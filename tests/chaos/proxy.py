@@ -15,6 +15,9 @@ from typing import Any, Self
 
 LONGEST_READ = 65536
 
+PATIENCE = 120.0
+"""Seconds after which something that has to come is given up."""
+
 
 class Proxy:
     """Passes connections to ``127.0.0.1:port`` on to a server: host or socket folder, and port.
@@ -81,10 +84,10 @@ class Proxy:
         """Until so many connections came since the last call; False when they did not."""
         while self.arrivals.acquire(blocking=False):
             pass
-        return all(self.arrivals.acquire(timeout=60) for _ in range(count))
+        return all(self.arrivals.acquire(timeout=PATIENCE) for _ in range(count))
 
     def _call[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
 
     async def _listen(self) -> None:
         self.flowing = asyncio.Event()

@@ -18,9 +18,6 @@ from tests.chaos.field import Field
 from tests.chaos.judge import Judge, percentile
 from tests.chaos.killer import Journal, Killer
 
-ENDED_WITHIN = 60.0
-"""Seconds from the last fault to the end of the last job."""
-
 LEFT = """
     select (select count(*) from steady_queue_ready) + (select count(*) from steady_queue_running)
       + (select count(*) from steady_queue_blocked) + (select count(*) from steady_queue_scheduled)
@@ -30,7 +27,10 @@ FULL = ["processes", "database", "limits", "deploy"]
 
 @dataclass
 class Plan:
-    """``polling`` in seconds, of all processes; ``rate`` in transactions a second."""
+    """``polling`` in seconds, of all processes; ``rate`` in transactions a second.
+
+    ``patience`` in seconds: from the last fault to the end of the last job.
+    """
 
     folder: Path
     seconds: float
@@ -38,6 +38,7 @@ class Plan:
     phases: list[str]
     polling: float
     rate: float
+    patience: float
 
 
 def run(plan: Plan) -> int:
@@ -60,8 +61,11 @@ def _run(ground: Field, plan: Plan) -> tuple[list[str], dict[str, Any]]:
     producer_class = _producer(ground)
     journal = Journal(open(ground.folder / "journal.txt", "w"))  # noqa: SIM115
     ledger = open(ground.folder / "ledger.txt", "w")  # noqa: SIM115
-    producer, checker = producer_class(plan.seed, plan.rate, ledger), Checker(ground.url)
-    violations = [] if _is_up(ground) else ["the nodes did not start"]
+    producer, checker = (
+        producer_class(plan.seed, plan.rate, ledger),
+        Checker(ground.url, plan.patience),
+    )
+    violations = [] if _is_up(ground, plan) else ["the nodes did not start"]
     producer.start()
     checker.start()
     errors: list[str] = []
@@ -78,14 +82,14 @@ def _run(ground: Field, plan: Plan) -> tuple[list[str], dict[str, Any]]:
     last_fault = time.monotonic()
     _remove_schedules(ground)
     producer.stopped.set()
-    producer.join(30)
-    ended = _wait_for_the_end(ground)
+    producer.join(plan.patience)
+    ended = _wait_for_the_end(ground, plan)
     took = time.monotonic() - last_fault
     checker.stopped.set()
-    checker.join(30)
+    checker.join(plan.patience)
     if not ended:
         violations.append(
-            f"{_left(ground)} jobs had not ended {ENDED_WITHIN:.0f} s after the last fault"
+            f"{_left(ground)} jobs had not ended {plan.patience:.0f} s after the last fault"
         )
     violations += [f"seen while it ran: {one}" for one in checker.violations]
     violations += ground.mishaps
@@ -116,17 +120,17 @@ def _producer(ground: Field) -> Any:
     return Producer
 
 
-def _is_up(ground: Field) -> bool:
+def _is_up(ground: Field, plan: Plan) -> bool:
     workers = "select count(*) from steady_queue_processes where kind = 'worker'"
-    return _until(ground, workers, lambda count: count == 4)
+    return _until(ground, plan, workers, lambda count: count == 4)
 
 
-def _wait_for_the_end(ground: Field) -> bool:
-    return _until(ground, LEFT, lambda count: count == 0)
+def _wait_for_the_end(ground: Field, plan: Plan) -> bool:
+    return _until(ground, plan, LEFT, lambda count: count == 0)
 
 
-def _until(ground: Field, query: str, condition: Any) -> bool:
-    deadline = time.monotonic() + ENDED_WITHIN
+def _until(ground: Field, plan: Plan, query: str, condition: Any) -> bool:
+    deadline = time.monotonic() + plan.patience
     while time.monotonic() < deadline:
         try:
             with ground.connect() as connection:
@@ -172,18 +176,18 @@ def _stop(ground: Field) -> list[str]:
     with ground.connect() as connection:
         left = connection.execute("select kind, pid from steady_queue_processes").fetchall()
     # Numbers of what was killed last are left for a sweep that nobody makes any more.
-    return violations + [f"left registered: {one}" for one in left if one[1] in _living()]
+    return violations + [f"left registered: {one}" for one in left if _is_ours(one[1])]
 
 
 def _is_child(pid: int) -> bool:
+    return _is_ours(pid, b"steady_queue.processes.child")
+
+
+def _is_ours(pid: int, word: bytes = b"steady_queue") -> bool:
     try:
-        return b"steady_queue.processes.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return word in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
-
-
-def _living() -> set[int]:
-    return {int(entry) for entry in os.listdir("/proc") if entry.isdigit()}
 
 
 def _figures(
@@ -221,5 +225,13 @@ def main(arguments: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     phases = arguments.phases or FULL
     seconds = arguments.minutes * 60
-    plan = Plan(folder, seconds, arguments.seed, phases, arguments.polling, arguments.rate)
+    plan = Plan(
+        folder,
+        seconds,
+        arguments.seed,
+        phases,
+        arguments.polling,
+        arguments.rate,
+        arguments.patience,
+    )
     sys.exit(run(plan))
