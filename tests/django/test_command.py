@@ -100,20 +100,20 @@ def test_check_knows_the_projects_settings(transactional_db, sql, monkeypatch, s
     noop.enqueue()
     queue = Queue(sql)
     queue.claim(queue.process())
-    sql("update steady_queue_processes set heartbeat_at = clock_timestamp() - interval '50 s'")
+    sql("update steady_queue_processes set heartbeat_at = clock_timestamp() - interval '50 min'")
     with pytest.raises(CommandError):
         run("check")
-    monkeypatch.setattr("steady_queue.process_alive_threshold", timedelta(seconds=60))
+    monkeypatch.setattr("steady_queue.process_alive_threshold", timedelta(minutes=60))
     assert run("check") == "nothing found\n"
     queue.enqueue_limited("k", count=2)
     queue.claim(queue.process())
-    ran_out = "set holds_until = clock_timestamp() - interval '50 s' where limit_key is not null"
+    ran_out = "set holds_until = clock_timestamp() - interval '50 min' where limit_key is not null"
     sql(f"update steady_queue_running {ran_out}")
-    sql("update steady_queue_blocked set blocked_at = clock_timestamp() - interval '90 s'")
+    sql("update steady_queue_blocked set blocked_at = clock_timestamp() - interval '90 min'")
     with pytest.raises(CommandError):
         run("check")
-    maintained_each_minute = {"concurrency_maintenance_interval": timedelta(seconds=60)}
-    settings.STEADY_QUEUE = {"dispatchers": [maintained_each_minute]}
+    maintained_each_hour = {"concurrency_maintenance_interval": timedelta(minutes=60)}
+    settings.STEADY_QUEUE = {"dispatchers": [maintained_each_hour]}
     assert run("check") == "nothing found\n"
 
 

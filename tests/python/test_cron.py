@@ -9,7 +9,7 @@ import io
 import itertools
 import pickle
 import struct
-import time
+import sys
 import warnings
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -562,15 +562,19 @@ def test_equal_schedules_are_equal_keys_and_survive_a_pickle():
 
 
 @pytest.mark.parametrize("expression", ["*/5 * * * *", "59 12 * * *", "@hourly", "0 9 * * mon"])
-def test_next_takes_a_millisecond_at_most_and_warns_of_nothing(expression):
+def test_next_is_found_in_a_few_steps_and_warns_of_nothing(expression):
     cron = Cron(expression, ZoneInfo("Europe/Berlin"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        best = min(seconds_of(lambda: cron.next(utc(2025, 6, 11, 13, 37))) for _ in range(20))
-    assert best < 0.001
+        assert calls_in(lambda: cron.next(utc(2025, 6, 11, 13, 37))) < 1000
 
 
-def seconds_of(call):
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+def calls_in(call):
+    """How many functions it calls: less than a microsecond each."""
+    calls = []
+    sys.setprofile(lambda frame, event, _: calls.append(event))
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return calls.count("call") + calls.count("c_call")

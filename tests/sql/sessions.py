@@ -15,7 +15,7 @@ class Session(Queue):
     def __init__(self, connection: Any) -> None:
         super().__init__(self._run)
         self.connection = connection
-        connection.execute("set lock_timeout = '1s'")
+        connection.execute("set lock_timeout = '30s'")
         connection.commit()
 
     def _run(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:

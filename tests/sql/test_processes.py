@@ -107,7 +107,7 @@ class TestSweep:
 
     def test_a_heartbeat_in_time_keeps_a_sweeper_steady(self):
         self.age(self.sweeper, 100, "steady_since")
-        self.age(self.sweeper, 10)
+        self.age(self.sweeper, 1)
         self.sql("select * from steady_queue_heartbeat(array[%s], '30 s')", self.sweeper)
         silent = self.queue.process()
         self.age(silent, 31)

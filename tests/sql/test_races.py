@@ -5,9 +5,11 @@ Where a person waits, the test goes on once the database says that he does.
 """
 
 import json
+import time
 
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.sql.sessions import Session
 
 ERROR = json.dumps({"exception_class": "E", "message": "m", "traceback": "t"})
@@ -45,9 +47,9 @@ def until_it_waits(other):
     waits = "select wait_event_type = 'Lock' from pg_stat_activity where pid = %s"
 
     def until(session):
-        pid = session.connection.info.backend_pid
+        pid, deadline = session.connection.info.backend_pid, time.monotonic() + PATIENCE
         while watcher.execute(waits, (pid,)).fetchone() != (True,):
-            pass
+            assert time.monotonic() < deadline, "the session does not wait"
 
     return until
 
