@@ -10,7 +10,7 @@ from django.db import connections
 from steady_queue import queries
 from steady_queue.connections import connection_parameters
 
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds after which a test gives up waiting for an event. No test passes because time went by."""
 
 

@@ -86,6 +86,9 @@ for setting, seconds in (
     if seconds:
         setattr(steady_queue, setting, timedelta(seconds=float(seconds)))
 
+if starts := os.environ.get("TEST_MAX_LOST_STARTS"):
+    steady_queue.max_lost_starts = int(starts)
+
 if os.environ.get("TEST_FORGET_FINISHED"):
     steady_queue.preserve_finished_jobs = False
 

@@ -10,7 +10,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
-from django.db import ProgrammingError, connection
+from django.db import DatabaseError, ProgrammingError, connection
 from django.tasks import task
 
 from steady_queue.concurrency import limits_concurrency
@@ -77,12 +77,13 @@ def only_one(word="only"):
     say(word)
 
 
-def pass_gate(word):
+def pass_gate(word, seconds=0.0):
     say(f"{word} begins")
     with connection.cursor() as cursor:
         cursor.execute("select count(*) from heard where word = %s", [f"{word} begins"])
         gate = GATE - 1 + cursor.fetchone()[0]
         cursor.execute("select pg_advisory_lock(%s), pg_advisory_unlock(%s)", [gate, gate])
+    time.sleep(seconds)
     say(f"{word} ends")
 
 
@@ -95,6 +96,12 @@ def gated(word):
 @task()
 def limited_gated(word):
     pass_gate(word)
+
+
+@limits_concurrency(key=lambda key, *args: key, to=2)
+@task()
+def limited_gated_by_key(key, seconds):
+    pass_gate(key, seconds)
 
 
 @limits_concurrency(key="only gated", on_conflict="discard")
@@ -271,10 +278,10 @@ def persist_nap(seconds, word="nap"):
 
 
 @task()
-def hold_the_interpreter(seconds, word):
-    """No other thread of the process runs meanwhile."""
+def hold_the_interpreter(path, word):
+    """No other thread of the process runs until somebody opens the FIFO for writing."""
     say(f"{word} begins")
-    ctypes.PyDLL(None).usleep(ctypes.c_uint(int(seconds * 1e6)))
+    os.close(ctypes.PyDLL(None).open(os.fsencode(path), os.O_RDONLY))
     say(f"{word} ends")
 
 
@@ -288,6 +295,15 @@ def leave_a_thread(word):
 def turn():
     while True:
         pass
+
+
+def say_even_late(word):
+    """Its timeout may come before it is said."""
+    while True:
+        try:
+            return say(word)
+        except (TaskTimeout, DatabaseError):
+            connection.close()
 
 
 def swallow():
@@ -315,7 +331,8 @@ ENDLESS = {
 @times_out(after=timedelta(seconds=0.5))
 @task()
 def endless(kind):
-    say(f"{kind} begins")
+    """Of what does not stop the beginning is always said."""
+    (say_even_late if kind in ("sleep", "swallow") else say)(f"{kind} begins")
     ENDLESS[kind]()
 
 
@@ -323,8 +340,7 @@ def endless(kind):
 @times_out(after=timedelta(seconds=0.5))
 @task()
 def limited_endless(kind):
-    say(f"{kind} begins")
-    ENDLESS[kind]()
+    endless.func(kind)
 
 
 @task()

@@ -42,9 +42,10 @@ class Server:
         named = " ".join(f"{name}={value}" for name, value in more.items())
         return f"host={host} port={port} user={user} {named}"
 
-    def through(self, proxy, user="postgres"):
-        """The environment of a node that reaches the server by a proxy, and gives up soon."""
-        options = {"sslmode": "disable", "tcp_user_timeout": 1000}
+    def through(self, proxy, user="postgres", patience=1):
+        """The environment of a node that reaches the server by a proxy, and waits for a reply for
+        so many seconds."""
+        options = {"sslmode": "disable", "tcp_user_timeout": patience * 1000}
         return {**self.env, "DATABASE_URL": self.url("127.0.0.1", proxy.port, user, **options)}
 
     def as_role(self, **settings):

@@ -7,10 +7,10 @@ import pytest
 from django.contrib.auth.models import Group
 
 from tests.app.tasks import (
+    gated,
     give_in,
     limited_neighbour,
     limited_poison,
-    nap,
     poison,
     return_this,
     speak,
@@ -57,9 +57,12 @@ def test_tasks_that_kill_their_process_are_failed_and_take_no_neighbour_along(
     kinds = KILLERS if (threads, task) == (1, poison) else ["exit", "kill", "segfault"]
     node("--only-work", workers=[{"threads": threads, "queues": [kind]} for kind in kinds])
     beside = [f"{kind} {number}" for kind in kinds for number in range(threads - 1)]
+    watch.close_gate()
     for word in beside:
-        nap.using(queue_name=word[:-2]).enqueue(1, word)
+        gated.using(queue_name=word[:-2]).enqueue(word)
     watch.hear(*(f"{word} begins" for word in beside))
+    # They are there when the first poison is taken, and end when they are started again.
+    watch.open_gate(2)
     for kind in kinds:
         task.using(queue_name=kind).enqueue(kind)
         limited_neighbour.using(queue_name=kind).enqueue(kind)
@@ -69,7 +72,7 @@ def test_tasks_that_kill_their_process_are_failed_and_take_no_neighbour_along(
         assert error == "steady_queue.processes.ProcessExitError"
         assert KILLERS[kind] in message
         # Beside others it is a suspect only, and charged when it has been alone.
-        assert watch.heard().count(f"{kind} taken") in ([3] if threads == 1 else [3, 4])
+        assert watch.heard().count(f"{kind} taken") == (3 if threads == 1 else 4)
     watch.until_states(failed=len(kinds), successful=len(kinds) + len(beside))
     charged = "select count(*) from steady_queue_outcomes where lost_starts > 0"
     assert watch.value(charged) == len(kinds)
@@ -105,7 +108,7 @@ def test_whatever_a_task_raises_or_leaves_behind_is_its_own_and_nobody_elses(
 
 @pytest.mark.parametrize("kind", ["big", "not json"])
 def test_a_result_that_nobody_can_fetch_is_no_failure(node, watch, kind):
-    node()
+    node("--only-work")
     return_this.enqueue(kind)
     watch.until_states(successful=1)
 
@@ -121,7 +124,7 @@ def test_a_result_that_nobody_can_fetch_is_no_failure(node, watch, kind):
     ],
 )
 def test_a_path_that_is_no_task_is_a_failure_that_says_so(node, watch, path, message):
-    node()
+    node("--only-work")
     watch.rows("select steady_queue_enqueue(%s)", path)
     watch.until_states(failed=1)
     [(error, said)] = watch.rows("select exception_class, message from steady_queue_failed_jobs")
@@ -133,14 +136,14 @@ def test_a_model_that_was_deleted_is_a_failure_that_says_so(node, watch):
     group = Group.objects.create(name="gone")
     speak.enqueue(group)
     group.delete()
-    node()
+    node("--only-work")
     watch.until_states(failed=1)
     error = watch.value("select exception_class from steady_queue_failed_jobs")
     assert error == "steady_queue.arguments.DeserializationError"
 
 
 def test_arguments_that_do_not_fit_the_signature_are_a_failure(node, watch):
-    node()
+    node("--only-work")
     watch.rows("""select steady_queue_enqueue('tests.app.tasks.speak', args => '[1, 2, 3]')""")
     watch.until_states(failed=1)
     assert (
@@ -161,7 +164,7 @@ def test_a_lost_start_is_no_attempt(node, watch):
 
 
 def test_a_retry_by_hand_counts_attempts_anew(node, watch):
-    node()
+    node("--only-work")
     give_in.enqueue()
     watch.until_states(failed=1)
     watch.rows("select steady_queue_retry_jobs(array(select id from steady_queue_failed_jobs))")
@@ -170,20 +173,22 @@ def test_a_retry_by_hand_counts_attempts_anew(node, watch):
 
 
 def test_a_killed_worker_is_replaced_and_its_job_runs_again(node, watch):
-    one = node()
-    nap.enqueue(1, "interrupted")
+    watch.close_gate()
+    one = node("--only-work")
+    gated.enqueue("interrupted")
     watch.hear("interrupted begins")
     [pid] = one.worker_pids()
     assert watch.rows("select pid from steady_queue_running_jobs") == [(pid,)]
     os.kill(pid, signal.SIGKILL)
+    watch.open_gate(2)
     watch.until_states(successful=1)
     assert watch.heard() == ["interrupted begins"] * 2 + ["interrupted ends"]
     assert one.worker_pids() != [pid]
 
 
 def test_one_signal_to_one_worker_does_not_take_the_node_down(node, watch):
-    one = node()
-    watch.until_idle(2)
+    one = node("--only-work")
+    watch.until_idle(1)
     [pid] = one.worker_pids()
     os.kill(pid, signal.SIGTERM)
     watch.until(lambda: one.worker_pids() not in ([], [pid]), "a new worker")
@@ -193,7 +198,7 @@ def test_one_signal_to_one_worker_does_not_take_the_node_down(node, watch):
 
 
 def test_a_worker_whose_row_was_deleted_registers_anew(node, watch):
-    node()
+    node("--only-work")
     watch.until_idle()
     watch.rows("delete from steady_queue_processes where kind = 'worker' returning id")
     speak.enqueue("registered anew")
@@ -201,10 +206,12 @@ def test_a_worker_whose_row_was_deleted_registers_anew(node, watch):
 
 
 def test_a_task_that_deletes_its_own_row_is_dropped(node, watch):
-    node()
-    nap.enqueue(0.5, "erased")
+    watch.close_gate()
+    node("--only-work")
+    gated.enqueue("erased")
     watch.hear("erased begins")
-    watch.rows("delete from steady_queue_running returning job")
+    assert watch.rows("delete from steady_queue_running returning attempt") == [(0,)]
+    watch.open_gate()
     watch.hear("erased ends")
     speak.enqueue("next")
     watch.hear("next")

@@ -6,7 +6,7 @@ import signal
 import pytest
 from django.tasks import default_task_backend
 
-from tests.app.tasks import limited, limited_gated, only_one_gated
+from tests.app.tasks import limited_gated, limited_gated_by_key, only_one_gated
 
 pytestmark = pytest.mark.processes
 
@@ -30,9 +30,13 @@ def test_a_limit_holds_on_sixteen_threads_and_is_reached(node, watch, nodes, pro
     for _ in range(nodes):
         node("--only-work", workers=[{"processes": processes, "threads": 8}])
     watch.until_idle(2)
-    default_task_backend.enqueue_all(
-        [(limited, [f"key{number % 3}", 0.1], {}) for number in range(24)]
-    )
+    watch.close_gate()
+    keys = [f"key{number % 3}" for number in range(24)]
+    default_task_backend.enqueue_all([(limited_gated_by_key, [key, 0.02], {}) for key in keys])
+    # As many as may wait at the gate; the others never do.
+    watch.until_states(running=6, blocked=18)
+    watch.until(lambda: len(watch.heard()) == 6, "the first of each key")
+    watch.open_gate()
     watch.until_states(successful=24)
     assert dict(watch.rows(MOST_AT_ONCE)) == {"key0": 2, "key1": 2, "key2": 2}
 

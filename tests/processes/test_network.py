@@ -5,7 +5,7 @@ Commands to the server and what the test looks at go past the proxy.
 
 import os
 import signal
-from itertools import pairwise
+from itertools import count, pairwise
 
 import pytest
 
@@ -16,7 +16,9 @@ from tests.processes.server import Server
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
-SHORT = {"TEST_HEARTBEAT": "0.3", "TEST_THRESHOLD": "2", "TEST_SHUTDOWN_TIMEOUT": "1"}
+SHORT = {"TEST_HEARTBEAT": "0.2", "TEST_THRESHOLD": "0.8", "TEST_SHUTDOWN_TIMEOUT": "1"}
+PATIENT = 3600
+"""Seconds: a reply that is only slow is no lost one."""
 POLLING = {"workers": [{"polling_seconds": 1}], "dispatchers": [{"polling_seconds": 1}]}
 
 
@@ -38,9 +40,10 @@ def start(server, proxy):
     """Starts a node that reaches the database by the proxy, and is idle."""
     nodes = []
 
-    def start(**options):
+    def start(patience=PATIENT, **options):
         server.empty()
-        nodes.append(Node(server.watch(), (), options, {**server.through(proxy), **SHORT}))
+        env = {**server.through(proxy, patience=patience), **SHORT}
+        nodes.append(Node(server.watch(), (), options, env))
         nodes[-1].watch.until_idle(3)
         return nodes[-1]
 
@@ -60,7 +63,9 @@ def speak(server, count):
 
 
 def test_a_lost_reply_to_a_workers_commit_loses_nothing_and_repeats_nothing(server, proxy, start):
-    node = start()
+    # Polling, because a job may be claimed with the outcome that is handed in for a second time,
+    # and the cut then waits for the next claim.
+    node = start(workers=[{"polling_seconds": 0.2}])
     spoken = []
     # With one job at a time, replies to a claim and to a finish with a claim are lost in turn.
     for number in range(12):
@@ -135,8 +140,8 @@ def test_a_lost_reply_to_a_schedulers_commit_repeats_no_run_and_skips_none(serve
         "select steady_queue_schedule_task('tick', 'tests.app.tasks.speak', '* * * * * * *', "
         """p_arguments => '{"args": ["tick"], "kwargs": {}}', p_missed => 'all')"""
     )
-    for count in (1, 2, 3):
-        watch.until(lambda count=count: len(watch.rows(runs)) > count, "a run")
+    for seen in (1, 2, 3):
+        watch.until(lambda seen=seen: len(watch.rows(runs)) > seen, "a run")
         proxy.cut_reply_to("^commit")
         watch.until(lambda: not proxy.cuts, "the cut")
     seen = len(watch.rows(runs))
@@ -151,10 +156,10 @@ def test_a_lost_reply_to_a_schedulers_commit_repeats_no_run_and_skips_none(serve
 
 
 def test_half_open_connections_are_given_up_and_replaced(server, proxy, start):
-    node = start(**POLLING)
+    node = start(patience=1, **POLLING)
     pids = node.children()
     for number in range(3):
-        assert proxy.strand() >= 3
+        assert proxy.strand() >= 1
         server.enqueue("speak", f"half open {number}")
         node.watch.hear(f"half open {number}")
     assert node.children() == pids
@@ -162,47 +167,64 @@ def test_half_open_connections_are_given_up_and_replaced(server, proxy, start):
 
 
 def test_a_claim_into_a_half_open_connection_is_put_back(server, proxy, start):
-    node = start(**POLLING)
-    server.enqueue("nap", 0.3)
-    node.watch.hear("nap begins")
+    node = start(patience=1, **POLLING)
+    node.watch.close_gate()
+    server.enqueue("gated", "held")
+    node.watch.hear("held begins")
     # Its outcome will be handed in by a connection that is deaf.
-    assert proxy.strand("finish_jobs|claim_jobs") == 1
+    assert proxy.strand("finish_jobs|claim_jobs") >= 1
+    node.watch.open_gate()
     node.watch.until_states(successful=1)
-    assert node.watch.heard() == ["nap begins", "nap ends"]
+    assert node.watch.heard() == ["held begins", "held ends"]
+
+
+def claim_ahead_of(word, server, watch):
+    """Short jobs, so that a worker claims ahead, unless the machine was slow; then one that waits
+    at the gate, with others behind it."""
+    for _ in range(10):
+        server.enqueue("noop")
+        watch.until(lambda: set(watch.states()) == {"successful"}, "the end of a short one")
+    watch.close_gate()
+    calls = [("gated", word), *(("speak", f"behind {word}, {number}") for number in range(3))]
+    with server.connect() as connection, connection.transaction():
+        for task, said in calls:
+            connection.execute(
+                "select steady_queue_enqueue(%s, args => json_build_array(%s::text))",
+                (f"tests.app.tasks.{task}", said),
+            )
+    watch.hear(f"{word} begins")
 
 
 def test_a_lost_reply_to_a_release_costs_no_running_task(server, proxy, start):
     node = start(workers=[{"threads": 1}])
-    pids = node.children()
-    # Short ones, so that the worker claims ahead; then a long one, which it did not expect.
-    for number in range(20):
-        server.enqueue("noop", number)
-    node.watch.until(lambda: ended(node.watch) == 20, "the short ones")
+    watch, pids = node.watch, node.children()
     proxy.cut_reply_to("release_jobs")
-    with server.connect() as connection, connection.transaction():
-        for task, args in (("nap", "[3]"), *[("speak", '["behind it"]')] * 3):
-            connection.execute(
-                "select steady_queue_enqueue(%s, args => %s)", (f"tests.app.tasks.{task}", args)
-            )
-    node.watch.until(lambda: ended(node.watch) == 24, "all of them")
-    assert proxy.cuts_made == 1
-    assert node.watch.heard() == ["nap begins", "nap ends", *["behind it"] * 3]
+    tries = count(1)
+    while not proxy.cuts_made:
+        word = f"held {next(tries)}"
+        claim_ahead_of(word, server, watch)
+        if watch.value("select count(*) from steady_queue_running") > 1 or not proxy.cuts:
+            watch.until(lambda: proxy.cuts_made, "the release")
+        watch.open_gate()
+        watch.hear(f"{word} ends", *(f"behind {word}, {number}" for number in range(3)))
+    assert len(watch.heard()) == len(set(watch.heard())) == 5 * (next(tries) - 1)
     assert node.children() == pids
     assert node.stop() == 0
 
 
 def test_a_half_open_listen_connection_is_noticed_and_replaced(server, proxy, start):
-    node = start(**POLLING)
+    node = start(patience=1, **POLLING)
     accepted = proxy.accepted
-    assert proxy.strand("^listen") == 3
+    stranded = proxy.strand("^listen")
+    assert stranded >= 1
     server.enqueue("speak", "polled for")
     node.watch.hear("polled for")
-    node.watch.until(lambda: proxy.accepted >= accepted + 3, "new listeners")
+    node.watch.until(lambda: proxy.accepted >= accepted + stranded, "new listeners")
     assert node.stop() == 0
 
 
 def test_a_network_that_was_silent_for_a_while_is_used_again(server, proxy, start):
-    node = start(**POLLING)
+    node = start(patience=1, **POLLING)
     pids = node.children()
     accepted = proxy.accepted
     proxy.silence()
@@ -218,8 +240,8 @@ def test_a_slow_network_slows_and_no_more(server, proxy, start):
     node = start()
     pids = node.children()
     proxy.delay(0.2)
-    spoken = speak(server, 20)
-    node.watch.until(lambda: ended(node.watch) == 20, "all of them")
+    spoken = speak(server, 10)
+    node.watch.until(lambda: ended(node.watch) == 10, "all of them")
     assert sorted(node.watch.heard()) == sorted(spoken)
     assert node.children() == pids
     assert node.stop() == 0

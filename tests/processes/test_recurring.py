@@ -27,7 +27,7 @@ def runs(watch):
 def test_a_schedule_made_at_run_time_is_picked_up_at_once(node, watch):
     node()
     watch.until_idle(3)
-    recurring_task.schedule(speak, EVERY_SECOND, "tick", args=["tick"])
+    recurring_task.schedule(speak, EVERY_SECOND, "tick", args=["tick"], missed="all")
     watch.until(lambda: len(watch.heard()) >= 3, "three ticks")
     recurring_task.unschedule("tick")
     times = runs(watch)
@@ -38,7 +38,7 @@ def test_a_schedule_made_at_run_time_is_picked_up_at_once(node, watch):
 def test_two_schedulers_enqueue_each_run_once_though_one_is_killed(node, watch):
     first, _second = node(), node()
     watch.until_idle(6)
-    recurring_task.schedule(speak, EVERY_SECOND, "tick", args=["tick"])
+    recurring_task.schedule(speak, EVERY_SECOND, "tick", args=["tick"], missed="all")
     for count in (2, 4):
         watch.until(lambda count=count: len(runs(watch)) >= count, f"{count} runs")
         for pid in first.pids("scheduler"):

@@ -1,4 +1,4 @@
-"""A minute of one-second schedules on two nodes whose schedulers are killed all the time."""
+"""One-second schedules on two nodes whose schedulers are killed all the time."""
 
 import os
 import signal
@@ -14,11 +14,10 @@ pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 EVERY_SECOND = "* * * * * * *"
 SECOND = timedelta(seconds=1)
-RUNS = 42
-"""Runs beside which schedulers are killed one by one; both die together after that."""
-BETWEEN_DEATHS = 7
-"""Runs, of a second each, between two deaths: each node's scheduler lives twice as long, which is
-more than STEADY_AFTER, so that its death is its first and is answered at once."""
+DEATHS = 4
+"""Of schedulers, one by one; both die together after that."""
+AT_ONCE = {"TEST_STEADY_AFTER": "0"}
+"""Every death is the first, and is answered at once."""
 
 
 def runs(watch, key):
@@ -37,12 +36,20 @@ def until_runs(watch, more):
         watch.until(lambda wanted=wanted: len(runs(watch, "every")) >= wanted, f"run {wanted}")
 
 
-def kill_schedulers(watch, *nodes):
-    """Kill them and wait until they are replaced and rest; when they were killed and were back."""
-    killed_at = watch.value("select clock_timestamp()")
+def kill_schedulers(watch, *nodes, away=timedelta(0)):
+    """Kill them and wait until they are replaced and rest; when they were killed and were back.
+
+    Their supervisors replace them no earlier than after ``away``.
+    """
+    pids = [watch.until(lambda n=node: n.pids("scheduler"), "a scheduler")[0] for node in nodes]
     for node in nodes:
-        [pid] = watch.until(lambda node=node: node.pids("scheduler"), "a scheduler to kill")
+        node.signal(signal.SIGSTOP)
+    killed_at = watch.value("select clock_timestamp()")
+    for pid in pids:
         os.kill(pid, signal.SIGKILL)
+    watch.until(lambda: watch.value("select clock_timestamp() - %s > %s", killed_at, away))
+    for node in nodes:
+        node.signal(signal.SIGCONT)
     # A scheduler arms after it has looked. Sessions of the killed ones may linger: only new count.
     watch.until(
         lambda: (
@@ -59,23 +66,19 @@ def kill_schedulers(watch, *nodes):
     return killed_at, watch.value("select clock_timestamp()")
 
 
-def test_schedulers_killed_for_a_minute_enqueue_every_run_once(node, watch):
-    nodes = [node(), node()]
+def test_schedulers_killed_again_and_again_enqueue_every_run_once(node, watch):
+    nodes = [node(env=AT_ONCE), node(env=AT_ONCE)]
     watch.until_idle(6)
     recurring_task.schedule(noop, EVERY_SECOND, "every", missed="all")
     recurring_task.schedule(noop, EVERY_SECOND, "latest")
-    killed = 0
-    while len(runs(watch, "every")) < RUNS:
-        until_runs(watch, BETWEEN_DEATHS)
+    for killed in range(DEATHS):
+        until_runs(watch, 1)
         kill_schedulers(watch, nodes[killed % 2])
-        killed += 1
-    until_runs(watch, 2 * BETWEEN_DEATHS)
-    # Both at once, and again as soon as they are back: a rest of no, one and two seconds.
-    dead = [kill_schedulers(watch, *nodes) for _ in range(3)]
-    until_runs(watch, 3)
+    until_runs(watch, 1)
+    dead = [kill_schedulers(watch, *nodes, away=away) for away in (0 * SECOND, 2 * SECOND)]
+    until_runs(watch, 2)
     for key in ("every", "latest"):
         recurring_task.unschedule(key)
-    assert killed >= 4
 
     # However late a busy machine looks: where all are asked for, none is missing and none is twice.
     due = [at for at, _ in runs(watch, "every")]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.app.tasks import fail, nap, noop, speak
+from tests.app.tasks import fail, gated, noop, speak
 
 pytestmark = pytest.mark.processes
 
@@ -37,12 +37,14 @@ def test_an_outcome_that_cannot_be_recorded_is_a_failure_that_says_so(
 
 
 def test_a_running_job_that_a_person_has_locked_ends_when_it_is_let_go(node, watch, other):
+    watch.close_gate()
     node(workers=[{"threads": 2}])
-    nap.enqueue(0.5)
-    watch.hear("nap begins")
+    gated.enqueue("held")
+    watch.hear("held begins")
     person = other()
     person.execute("select * from steady_queue_running for update")
-    watch.hear("nap ends")
+    watch.open_gate()
+    watch.hear("held ends")
     speak.enqueue("not held up")
     watch.hear("not held up")
     watch.until_states(running=1, successful=1)

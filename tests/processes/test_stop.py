@@ -2,10 +2,19 @@ import signal
 
 import pytest
 
-from tests.app.tasks import nap, noop, speak
+from tests.app.tasks import gated, nap, noop, speak
 from tests.processes.conftest import alive
 
 pytestmark = pytest.mark.processes
+
+PATIENT = {"TEST_SHUTDOWN_TIMEOUT": "3600"}
+"""As long as a task that ends can take."""
+
+
+SESSIONS = """
+    select count(*) from pg_stat_activity
+    where application_name = 'steady_queue' and datname = current_database()
+"""
 
 
 def nothing_is_left(watch):
@@ -16,22 +25,31 @@ def nothing_is_left(watch):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_graceful_stop_lets_running_tasks_end_and_leaves_nothing(node, watch, number):
-    one = node()
-    nap.enqueue(0.5)
-    watch.hear("nap begins")
+    watch.close_gate()
+    one = node(env=PATIENT)
+    gated.enqueue("held")
+    watch.hear("held begins")
     one.signal(number)
+    watch.until(lambda: len(one.children()) == 1, "the end of the idle children")
+    watch.open_gate()
     assert one.wait() == 0
     assert watch.states() == {"successful": 1}
     assert nothing_is_left(watch)
 
 
 def test_what_was_not_started_is_given_back(node, watch):
-    one = node(workers=[{"threads": 1}])
-    nap.enqueue(1)
-    watch.hear("nap begins")
+    watch.close_gate()
+    one = node("--only-work", workers=[{"threads": 1}], env=PATIENT)
+    watch.until_idle(1)
+    gated.enqueue("held")
+    watch.hear("held begins")
     for _ in range(5):
         noop.enqueue()
-    assert one.stop() == 0
+    one.signal(signal.SIGTERM)
+    # A worker that stops no longer listens.
+    watch.until(lambda: watch.value(SESSIONS) == 2, "the end of claims")
+    watch.open_gate()
+    assert one.wait() == 0
     assert watch.states() == {"successful": 1, "ready": 5}
 
 
@@ -48,7 +66,7 @@ def test_a_task_that_outlasts_the_grace_is_put_back_without_charge(node, watch):
 
 
 def test_quit_ends_at_once_and_puts_back_what_ran(node, watch):
-    one = node()
+    one = node(env={"TEST_QUIT_WITHIN": "3600"})
     nap.enqueue(3600)
     watch.hear("nap begins")
     one.signal(signal.SIGQUIT)
@@ -64,17 +82,6 @@ def test_the_children_end_when_their_supervisor_is_killed(node, watch):
     assert len(children) == 3
     one.process.kill()
     watch.until(lambda: not any(map(alive, children)), "the end of the children")
-
-
-def test_what_a_dead_node_held_is_put_back_by_another(node, watch):
-    short = {"TEST_HEARTBEAT": "0.2", "TEST_THRESHOLD": "1"}
-    first = node(env=short)
-    nap.enqueue(3600, "held")
-    watch.hear("held begins")
-    first.kill()
-    node(env=short)
-    watch.until(lambda: watch.heard() == ["held begins"] * 2, "the second start")
-    assert watch.rows("select lost_starts, suspect from steady_queue_running") == [(1, True)]
 
 
 def test_a_stopped_worker_does_not_hold_up_another(node, watch):

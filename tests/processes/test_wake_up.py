@@ -6,13 +6,13 @@ import pytest
 from django.db import connection, transaction
 from django.tasks import default_task_backend
 
-from tests.app.tasks import limited, nap, noop, speak
+from tests.app.tasks import limited_gated, nap, noop, speak
 
 pytestmark = pytest.mark.processes
 
 
 def test_a_task_is_performed_when_its_transaction_commits(node, watch):
-    node()
+    node("--only-work")
     watch.until_idle()
     with transaction.atomic():
         speak.enqueue("committed")
@@ -26,7 +26,7 @@ def test_a_task_is_performed_when_its_transaction_commits(node, watch):
 
 def test_tasks_that_were_there_before_the_worker_are_performed(node, watch):
     speak.enqueue("early")
-    node()
+    node("--only-work")
     watch.hear("early")
 
 
@@ -48,7 +48,7 @@ def test_an_earlier_time_overtakes_a_later_one(node, watch):
 
 
 def test_a_task_enqueued_by_sql_is_performed(node, watch):
-    node()
+    node("--only-work")
     watch.until_idle()
     with connection.cursor() as cursor:
         cursor.execute(
@@ -58,14 +58,14 @@ def test_a_task_enqueued_by_sql_is_performed(node, watch):
 
 
 def test_a_queue_never_seen_wakes_a_worker_of_any_queue_and_of_its_prefix(node, watch):
-    node(workers=[{"queues": ["mail*"]}])
+    node("--only-work", workers=[{"queues": ["mail*"]}])
     watch.until_idle()
     speak.using(queue_name="mail_new").enqueue("new queue")
     watch.hear("new queue")
 
 
 def test_a_paused_queue_rests_until_it_is_resumed(node, watch):
-    node()
+    node("--only-work")
     watch.until_idle()
     with connection.cursor() as cursor:
         cursor.execute("select steady_queue_pause_queue('default')")
@@ -78,7 +78,7 @@ def test_a_paused_queue_rests_until_it_is_resumed(node, watch):
 
 
 def test_every_one_of_many_tasks_is_performed_once(node, watch):
-    node(workers=[{"processes": 2, "threads": 4}])
+    node("--only-work", workers=[{"processes": 2, "threads": 4}])
     default_task_backend.enqueue_all([(speak, [number], {}) for number in range(500)])
     for number in range(500, 600):
         speak.enqueue(number)
@@ -87,7 +87,7 @@ def test_every_one_of_many_tasks_is_performed_once(node, watch):
 
 
 def test_a_worker_goes_on_after_its_listening_connection_was_cut(node, watch):
-    node()
+    node("--only-work")
     watch.until_idle()
     watch.rows(
         "select pg_terminate_backend(pid) from pg_stat_activity "
@@ -100,7 +100,7 @@ def test_a_worker_goes_on_after_its_listening_connection_was_cut(node, watch):
 def test_flush_leaves_a_working_queue(node, watch):
     from django.core.management import call_command
 
-    node()
+    node("--only-work")
     watch.until_idle()
     call_command("flush", interactive=False, verbosity=0)
     speak.enqueue("after the flush")
@@ -123,13 +123,15 @@ def test_jobs_claimed_ahead_are_given_back_when_the_threads_are_busy_with_someth
 
 def test_a_blocked_job_of_a_resumed_queue_is_let_in_at_once(node, watch):
     never = {"polling_seconds": 3600, "concurrency_maintenance_seconds": 3600}
+    watch.close_gate()
     node(dispatchers=[never])
     watch.until_idle(2)
-    for _ in range(2):
-        limited.enqueue("k", 1.0)
-    limited.using(queue_name="mail").enqueue("k")
+    for word in ("one", "two"):
+        limited_gated.enqueue(word)
+    limited_gated.using(queue_name="mail").enqueue("three")
     watch.until_states(running=2, blocked=1)
     watch.rows("select steady_queue_pause_queue('mail')")
+    watch.open_gate()
     watch.until_states(successful=2, blocked=1)
     watch.rows("select steady_queue_resume_queue('mail')")
     watch.until_states(successful=3)
