@@ -47,6 +47,8 @@ class Crew:
         self._waiting: SimpleQueue[tuple[ClaimedJob, float]] = SimpleQueue()
         self._outcomes: deque[Outcome] = deque()
         self._suspects: deque[tuple[ClaimedJob, float]] = deque()
+        self._overdue: deque[ClaimedJob] = deque()
+        self._start_until, self._lapsed_at = float("inf"), 0.0
         self._alone = False
         self._held = 0
         self._jobs: set[int] = set()
@@ -96,6 +98,20 @@ class Crew:
                 self._waiting.put((job, received_at))
         self._start_suspect()
 
+    def lease(self, until: float) -> None:
+        """Jobs may be started until then; those that wait, unless an earlier lease has run out."""
+        if (now := time.monotonic()) > self._start_until:
+            self._lapsed_at = now
+        self._start_until = until
+
+    def overdue(self) -> list[ClaimedJob]:
+        """The jobs whose thread found no lease: others may have them. They are no longer held."""
+        jobs = [self._overdue.popleft() for _ in range(len(self._overdue))]
+        if jobs:
+            self._let_go(jobs)
+            self._start_suspect()
+        return jobs
+
     def finished(self) -> list[Outcome]:
         """The outcomes since the last call. The jobs no longer count as held."""
         outcomes = [self._outcomes.popleft() for _ in range(len(self._outcomes))]
@@ -132,10 +148,13 @@ class Crew:
         with suppress(Empty):
             while True:
                 jobs.append(self._waiting.get_nowait()[0])
+        self._let_go(jobs)
+        return jobs + self.overdue()
+
+    def _let_go(self, jobs: list[ClaimedJob]) -> None:
         self._held -= len(jobs)
         self._jobs.difference_update(job.id for job in jobs)
         self._alone = self._alone and self._held > 0
-        return jobs
 
     def _start_suspect(self) -> None:
         """Its last process died beside others' jobs: alone, the next death would say which."""
@@ -163,7 +182,12 @@ class Crew:
         performer = Performer(self._worker_id, self.timeouts)
         while True:
             job, received_at = self._waiting.get()
-            self._last_start = time.monotonic()
+            now = time.monotonic()
+            if now > self._start_until or received_at <= self._lapsed_at:
+                self._overdue.append(job)
+                self._notice()
+                continue
+            self._last_start = now
             reach("perform.handed")
             self._started.note(slot, job.id)
             outcome = performer.perform(job, received_at)

@@ -35,6 +35,16 @@ MARK_EVERY = 1000
 """Jobs after which the marks of the lanes are moved up."""
 
 
+def silent_for() -> float:
+    """Seconds without a reply for which nobody calls this process dead.
+
+    Its supervisor's last heartbeat may be older than the last reply.
+    """
+    threshold = steady_queue.process_alive_threshold
+    since_heartbeat = min(steady_queue.process_heartbeat_interval, threshold / 2)
+    return (threshold - since_heartbeat).total_seconds()
+
+
 class Worker(Loop):
     """Claims jobs, lets its threads perform them, and hands in how they ended.
 
@@ -67,7 +77,9 @@ class Worker(Loop):
 
     def _look(self) -> float:
         woken, finished = self.listener.drain(), self.crew.finished()
-        if not (woken or finished) and (early := self._look_at - time.monotonic()) > 0:
+        if self.crew.overdue():
+            self._disown_soon()
+        elif not (woken or finished) and (early := self._look_at - time.monotonic()) > 0:
             return early
         # Due until all of it has been done: an error on the way leaves it so.
         self._look_at = 0.0
@@ -86,7 +98,7 @@ class Worker(Loop):
         """One round trip. Outcomes that the database did not take are kept for the next."""
         if not finished and not room:
             return []
-        call = "finish" if finished else "claim"
+        call, asked_at = "finish" if finished else "claim", time.monotonic()
         try:
             reach(f"{call}.before")
             refused, jobs = queries.finish_and_claim_jobs(
@@ -107,6 +119,7 @@ class Worker(Loop):
                 # The claim may have been committed, or be so yet: its reply is lost.
                 self._disown_soon()
             raise
+        self.crew.lease(asked_at + silent_for())
         self._look_at_refused(finished, refused)
         return jobs
 

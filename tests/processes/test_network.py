@@ -178,21 +178,17 @@ def test_a_claim_into_a_half_open_connection_is_put_back(server, proxy, start):
     assert node.watch.heard() == ["held begins", "held ends"]
 
 
-def claim_ahead_of(word, server, watch):
-    """Short jobs, so that a worker claims ahead, unless the machine was slow; then one that waits
-    at the gate, with others behind it."""
+def enqueue_after_short_ones(calls, server, watch):
+    """All at once, to a worker that now claims ahead, unless the machine was slow."""
     for _ in range(10):
         server.enqueue("noop")
         watch.until(lambda: set(watch.states()) == {"successful"}, "the end of a short one")
-    watch.close_gate()
-    calls = [("gated", word), *(("speak", f"behind {word}, {number}") for number in range(3))]
     with server.connect() as connection, connection.transaction():
-        for task, said in calls:
+        for task, argument in calls:
             connection.execute(
                 "select steady_queue_enqueue(%s, args => json_build_array(%s::text))",
-                (f"tests.app.tasks.{task}", said),
+                (f"tests.app.tasks.{task}", str(argument)),
             )
-    watch.hear(f"{word} begins")
 
 
 def test_a_lost_reply_to_a_release_costs_no_running_task(server, proxy, start):
@@ -202,13 +198,54 @@ def test_a_lost_reply_to_a_release_costs_no_running_task(server, proxy, start):
     tries = count(1)
     while not proxy.cuts_made:
         word = f"held {next(tries)}"
-        claim_ahead_of(word, server, watch)
+        behind = [f"behind {word}, {number}" for number in range(3)]
+        watch.close_gate()
+        calls = [("gated", word), *(("speak", one) for one in behind)]
+        enqueue_after_short_ones(calls, server, watch)
+        watch.hear(f"{word} begins")
         if watch.value("select count(*) from steady_queue_running") > 1 or not proxy.cuts:
             watch.until(lambda: proxy.cuts_made, "the release")
         watch.open_gate()
-        watch.hear(f"{word} ends", *(f"behind {word}, {number}" for number in range(3)))
+        watch.hear(f"{word} ends", *behind)
     assert len(watch.heard()) == len(set(watch.heard())) == 5 * (next(tries) - 1)
     assert node.children() == pids
+    assert node.stop() == 0
+
+
+RUNNING = "select job from steady_queue_running"
+GIVE_UP = """
+    with worker as (select id from steady_queue_processes where kind = 'worker')
+    select steady_queue_recover_jobs(id, '{}', 'E', 'm') from worker
+"""
+THRESHOLD_OVER = "select clock_timestamp() - %s > interval '0.8 s'"
+
+
+def test_who_was_cut_off_for_long_does_not_start_what_it_had_claimed_ahead(
+    server, proxy, start, tmp_path
+):
+    node = start(patience=1, workers=[{"threads": 1}])
+    watch, first, second, noted = node.watch, *(tmp_path / name for name in ("a", "b", "noted"))
+    for fifo in (first, second):
+        os.mkfifo(fifo)
+    calls = [("wait_for", first), ("wait_for", second), ("note", noted)]
+    enqueue_after_short_ones(calls, server, watch)
+    # Opens only when the task has opened its end.
+    writer = open(first, "w")  # noqa: SIM115
+    proxy.silence()
+    claimed_ahead = len(watch.rows(RUNNING)) == 3
+    # Its outcome keeps the worker from giving back what waits behind the second.
+    writer.close()
+    if claimed_ahead:
+        cut_off_at = watch.value("select clock_timestamp()")
+        writer = open(second, "w")  # noqa: SIM115
+        watch.until(lambda: watch.value(THRESHOLD_OVER, cut_off_at), "the threshold")
+        assert watch.rows(GIVE_UP) == [(3,)]
+        writer.close()
+    proxy.silence(False)
+    for fifo in (first, second) if claimed_ahead else (second,):
+        open(fifo, "w").close()
+    watch.until(lambda: ended(watch) == 13, "all of them")
+    assert noted.read_text() == "noted\n"
     assert node.stop() == 0
 
 
