@@ -25,6 +25,8 @@ DIRECT_SESSION = """
     set time zone 'UTC';
 """
 
+IDLE_TIMEOUT = "select set_config('idle_in_transaction_session_timeout', %s, false)"
+"""What a lost client has locked is free again after the time for which it would have waited."""
 
 PATIENCE = 20.0
 """Seconds to wait for a reply, unless ``tcp_user_timeout`` in OPTIONS says otherwise."""
@@ -40,8 +42,7 @@ class PatientConnection(psycopg.Connection[tuple[Any, ...]]):
     @cached_property
     def patience(self) -> float:
         """In seconds."""
-        milliseconds = self.info.get_parameters().get("tcp_user_timeout")
-        return int(milliseconds) / 1000 if milliseconds else PATIENCE
+        return _patience(self)
 
     def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
         try:
@@ -49,6 +50,11 @@ class PatientConnection(psycopg.Connection[tuple[Any, ...]]):
         except TimeoutError:
             self.close()
             raise psycopg.OperationalError(f"no reply within {self.patience:g} s") from None
+
+
+def _patience(connection: Connection) -> float:
+    milliseconds = int(connection.info.get_parameters().get("tcp_user_timeout") or 0)
+    return milliseconds / 1000 or PATIENCE
 
 
 def _within(seconds: float, gen: Any) -> Any:
@@ -112,6 +118,7 @@ def _configure(connection: Connection) -> None:
     else:
         connection.autocommit = True
         connection.execute(DIRECT_SESSION)
+        connection.execute(IDLE_TIMEOUT, [f"{_patience(connection)}s"])
         connection.prepare_threshold = 0
     if role := settings["OPTIONS"].get("assume_role"):
         connection.execute(SQL("set role {}").format(Identifier(role)))

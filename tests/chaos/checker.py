@@ -20,6 +20,12 @@ TAKE_TIME = (
 )
 """What may be late while faults go on: a violation when it is found in many looks in a row."""
 
+IDLE = """
+    select 'no transaction is idle', pid::text, format('for %s', clock_timestamp() - state_change)
+    from pg_stat_activity
+    where application_name = 'steady_queue' and state like 'idle in transaction%'
+      and state_change < clock_timestamp() - interval '10 s'
+"""
 CHECK = "select invariant, subject, found from steady_queue_check(%s, %s)"
 
 
@@ -57,6 +63,7 @@ class Checker(threading.Thread):
             # A table that the killer has locked is no violation.
             connection.execute("set local statement_timeout = '4s'")
             found = connection.execute(CHECK, [THRESHOLD, MAINTAINED_EVERY]).fetchall()
+            found += connection.execute(IDLE).fetchall()
         self.looks += 1
         late = {(i, subject) for i, subject, _ in found if i in TAKE_TIME}
         self._late = Counter({one: self._late[one] + 1 for one in late})

@@ -21,6 +21,8 @@ WORKERS = {"threads": 4, "processes": 2}
 DISPATCHER = {"concurrency_maintenance_seconds": 2}
 MOST_CONNECTIONS = 70
 
+SESSIONS = "select count(*) from pg_stat_activity where application_name = 'steady_queue'"
+
 
 class Field:
     def __init__(self, folder: Path, polling: float = 1) -> None:
@@ -44,6 +46,20 @@ class Field:
         options = {"autocommit": True, "application_name": "chaos", "connect_timeout": 5, **more}
         return psycopg.connect(self.url, **options)
 
+    def holdings(self) -> dict[str, int]:
+        """What a supervisor has open, at most, and how many sessions all processes have."""
+        with self.connect() as connection:
+            [(sessions,)] = connection.execute(SESSIONS).fetchall()
+        return {
+            "files of a supervisor": self._most("fd"),
+            "threads of a supervisor": self._most("task"),
+            "sessions": sessions,
+        }
+
+    def _most(self, folder: str) -> int:
+        living = [p.node.process.pid for p in self.places if p.node.process.poll() is None]
+        return max((len(os.listdir(f"/proc/{pid}/{folder}")) for pid in living), default=0)
+
     def heal(self) -> None:
         """No fault goes on after this."""
         if not embedded.status(self.server.path).running:
@@ -52,6 +68,7 @@ class Field:
             place.proxy.cuts.clear()
             place.proxy.delay(0)
             place.proxy.silence(False)
+            place.proxy.clear()
             for pid in [place.node.process.pid, *place.node.children()]:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)

@@ -66,6 +66,10 @@ class Proxy:
         """Leave such connections half open for ever: neither side hears of the other again."""
         return self._call(self._strand(re.compile(said, re.IGNORECASE)))
 
+    def clear(self) -> None:
+        """End the connections that are half open, for the server too."""
+        self._call(self._clear())
+
     def cut_reply_to(self, statement: str, times: int = 1) -> None:
         """The next statements that match reach the server, and are committed if they commit.
 
@@ -130,6 +134,11 @@ class Proxy:
         for link in links:
             link.stranded = True
         return len(links)
+
+    async def _clear(self) -> None:
+        for link in self._links:
+            if link.stranded:
+                link.abort()
 
     def _living(self, said: re.Pattern[str]) -> list[Link]:
         return [link for link in self._links if link.has_said(said) and not link.stranded]

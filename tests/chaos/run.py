@@ -22,6 +22,10 @@ LEFT = """
     select (select count(*) from steady_queue_ready) + (select count(*) from steady_queue_running)
       + (select count(*) from steady_queue_blocked) + (select count(*) from steady_queue_scheduled)
 """
+WORKERS = "select count(*) from steady_queue_processes where kind = 'worker'"
+WAIT_TO_BE_NOTIFIED = """
+    select count(distinct pid) from pg_locks where locktype = 'advisory' and mode = 'ShareLock'
+"""
 FULL = ["processes", "database", "limits", "deploy"]
 
 
@@ -66,6 +70,7 @@ def _run(ground: Field, plan: Plan) -> tuple[list[str], dict[str, Any]]:
         Checker(ground.url, plan.patience),
     )
     violations = [] if _is_up(ground, plan) else ["the nodes did not start"]
+    before = ground.holdings()
     producer.start()
     checker.start()
     errors: list[str] = []
@@ -93,6 +98,7 @@ def _run(ground: Field, plan: Plan) -> tuple[list[str], dict[str, Any]]:
         )
     violations += [f"seen while it ran: {one}" for one in checker.violations]
     violations += ground.mishaps
+    violations += _still_held(ground, plan, before)
     violations += [
         f"child {pid} was told to stop and lives"
         for fault in journal.faults
@@ -121,8 +127,9 @@ def _producer(ground: Field) -> Any:
 
 
 def _is_up(ground: Field, plan: Plan) -> bool:
-    workers = "select count(*) from steady_queue_processes where kind = 'worker'"
-    return _until(ground, plan, workers, lambda count: count == 4)
+    return _until(ground, plan, WORKERS, lambda count: count == 4) and _until(
+        ground, plan, WAIT_TO_BE_NOTIFIED, lambda count: count == 8
+    )
 
 
 def _wait_for_the_end(ground: Field, plan: Plan) -> bool:
@@ -141,6 +148,16 @@ def _until(ground: Field, plan: Plan, query: str, condition: Any) -> bool:
         except psycopg.OperationalError:
             time.sleep(0.1)
     return False
+
+
+def _still_held(ground: Field, plan: Plan, before: dict[str, int]) -> list[str]:
+    """What supervisors and the server do not let go of when all is over, though they had less."""
+    deadline = time.monotonic() + plan.patience
+    while more := {name: n for name, n in ground.holdings().items() if n > before[name]}:
+        if time.monotonic() > deadline:
+            return [f"{count} {name}, {before[name]} before" for name, count in more.items()]
+        time.sleep(0.5)
+    return []
 
 
 def _left(ground: Field) -> int:
