@@ -30,7 +30,7 @@ def tell_trace():
     seen.append((trace.get_current_span().get_span_context(), dict(baggage.get_all())))
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _provider():
     # There is one for the whole process, and it stays.
     if not isinstance(trace.get_tracer_provider(), TracerProvider):
