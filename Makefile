@@ -5,7 +5,7 @@ PIP = $(PYTHON) -m pip --quiet --quiet --disable-pip-version-check
 PORT = 8000
 
 .DEFAULT_GOAL = help
-.PHONY: help demo serve test testold lint format bench chaos docs migration clean
+.PHONY: help demo serve test testold lint format bench benchquick benchlong chaos docs migration clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) \
@@ -40,9 +40,17 @@ format: .venv/installed-dev ## Format the code and mend what ruff can mend
 	$(PYTHON) -m ruff format
 	$(PYTHON) -m ruff check --fix
 
-bench: .venv/installed-dev ## Measure latency, drain, idleness and limits (two minutes)
+bench: .venv/installed-dev ## Measure this queue and its peers, and what announcing costs (half an hour)
 	$(PYTHON) -m tests.benchmarks.core
 	$(PYTHON) -m tests.benchmarks.limits
+	$(PYTHON) -m tests.benchmarks.notify
+	$(PYTHON) -m tests.benchmarks.compare $(ARGS)
+
+benchquick: .venv/installed-dev ## Measure it beside one peer and the floor (a minute or two)
+	$(PYTHON) -m tests.benchmarks.compare --quick
+
+benchlong: .venv/installed-dev ## Measure it beside millions of jobs and forgotten transactions (an hour)
+	$(PYTHON) -m tests.benchmarks.flat
 
 chaos: .venv/installed-dev ## Harm a queue at work for 20 minutes and judge what it did (ARGS="--seed 7")
 	$(PYTHON) -m tests.chaos $(ARGS)

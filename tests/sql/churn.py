@@ -1,0 +1,68 @@
+"""Jobs that come and go while some others wait, as producers and a worker make them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from steady_queue import queries
+
+ENQUEUE = """
+    select count(*) from steady_queue_enqueue_jobs(
+      'default', array_fill('t'::text, array[%(n)s]), array_fill('default'::text, array[%(n)s]),
+      array_fill(0::smallint, array[%(n)s]), array_fill('{}'::json, array[%(n)s]))
+"""
+
+ENDED = """
+    with ended as (
+      insert into steady_queue_jobs (task, queue, priority, arguments)
+      select 't', 'default', 0, '{}' from generate_series(1, %s) returning id)
+    insert into steady_queue_outcomes (job, status, attempt, lost_starts, finished_at)
+    select id, 'successful', 1, 0, clock_timestamp() from ended
+"""
+CLAIM = "select * from steady_queue_claim_jobs(%s, '{*}', 10)"
+
+
+class Churn:
+    """On one session in autocommit mode. ``waiting`` jobs are ready at any time."""
+
+    def __init__(self, session: Any, waiting: int) -> None:
+        self.session = session
+        self.worker = queries.register_process(session, "worker", "w", None, "h", 1)
+        self.enqueue(waiting)
+
+    def enqueue(self, count: int) -> None:
+        self.session.execute(ENQUEUE, {"n": count})
+
+    def end(self, count: int) -> None:
+        """Add so many jobs that have ended."""
+        self.session.execute(ENDED, [count])
+
+    def run(self, count: int) -> None:
+        finished: list[queries.Outcome] = []
+        for number in range(count // 500 + 1):
+            self.enqueue(500)
+            _, jobs = queries.finish_and_claim_jobs(
+                self.session, self.worker, finished, True, ["*"], 500
+            )
+            finished = [queries.Outcome(j.id, j.claim, 0, 0, None, None, j) for j in jobs]
+            if number % 2 == 0:
+                queries.advance_marks(self.session)
+        queries.finish_and_claim_jobs(self.session, self.worker, finished, True, ["*"], 0)
+
+    def buffers(self) -> int:
+        """Of one claim of ten, which is undone."""
+        with self.session.transaction(force_rollback=True):
+            [(plan,)] = self.session.execute(
+                f"explain (analyze, buffers, format json) {CLAIM}", [self.worker]
+            ).fetchall()
+        node = plan[0]["Plan"]
+        assert node["Actual Rows"] == 10
+        return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
+
+    def seconds(self) -> float:
+        """Of one claim of ten, which is undone."""
+        with self.session.transaction(force_rollback=True):
+            began = time.perf_counter()
+            assert len(self.session.execute(CLAIM, [self.worker], prepare=True).fetchall()) == 10
+            return time.perf_counter() - began
