@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 
 import psycopg
@@ -16,14 +17,19 @@ REASONS = 3
 """Reasons that are named, at most."""
 
 
-def trouble(max_age: timedelta | None = None, deep: bool = False) -> str | None:
+def trouble(
+    max_age: timedelta | None = None, deep: bool = False, naming: bool = True
+) -> str | None:
     """Why the queue is not healthy, in one line; None when it is.
 
     With ``max_age`` a ready job of a queue that is served may wait for no longer; with ``deep``
-    the whole history is read, for what must never be true.
+    the whole history is read, for what must never be true. That is only counted unless ``naming``:
+    it may be said of a limit key, which is made of arguments.
     """
     try:
-        reasons = _reasons(max_age, deep)
+        reasons = _reasons(max_age)
+        if deep:
+            reasons += _named() if naming else _counted()
     except OperationalError as error:
         return f"the database cannot be reached: {explain(error)}"
     except (DatabaseError, InterfaceError) as error:
@@ -45,12 +51,18 @@ def explain(error: Exception) -> str:
     return said
 
 
-def _reasons(max_age: timedelta | None, deep: bool) -> list[str]:
+def _reasons(max_age: timedelta | None) -> list[str]:
     threshold = steady_queue.process_alive_threshold
-    reasons = queries.health(steady_queue.database, threshold, max_age)
-    if deep:
-        reasons += [": ".join(violation) for violation in violations(deep=True)]
-    return reasons
+    return queries.health(steady_queue.database, threshold, max_age)
+
+
+def _named() -> list[str]:
+    return [": ".join(violation) for violation in violations(deep=True)]
+
+
+def _counted() -> list[str]:
+    found = Counter(violation.invariant for violation in violations(deep=True))
+    return [f"{invariant}: {count} found" for invariant, count in found.items()]
 
 
 def _maintained_every() -> timedelta:

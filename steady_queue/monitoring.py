@@ -77,7 +77,7 @@ def _health_in_full(request: HttpRequest) -> HttpResponse:
         wanted = _wanted(request)
     except ArgumentTypeError as error:
         return _error(400, str(error))
-    reason = trouble(**wanted)
+    reason = trouble(**wanted, naming=False)
     said = {"healthy": False, "reason": reason} if reason else {"healthy": True}
     return JsonResponse(said, status=503 if reason else 200)
 

@@ -46,10 +46,19 @@ def traced_enqueue(jobs: Sequence[NewJob], store: Callable[[Sequence[NewJob]], S
         f"enqueue {jobs[0].queue}" if len(queues) == 1 else "enqueue",
         kind=SpanKind.PRODUCER,
         attributes=_producer_attributes(jobs, queues),
+        # What the database says when it refuses a row may quote the arguments.
+        record_exception=False,
+        set_status_on_exception=False,
     ) as span:
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
-        stored = store([_carrying(job, carrier) for job in jobs] if carrier else jobs)
+        try:
+            stored = store([_carrying(job, carrier) for job in jobs] if carrier else jobs)
+        except BaseException as error:
+            kind = type(error)
+            span.set_attribute("error.type", f"{kind.__module__}.{kind.__qualname__}")
+            span.set_status(StatusCode.ERROR)
+            raise
         if len(stored) == 1:
             span.set_attribute("messaging.message.id", str(stored[0][0]))
         return stored

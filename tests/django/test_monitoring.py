@@ -121,12 +121,15 @@ def test_health_wants_jobs_to_wait_no_longer_than_it_is_told(worker, queue, sql,
     assert answer.json()["reason"].startswith("a ready job of queue default has waited for 00:05:")
 
 
-def test_health_looks_deeper_when_told(worker, queue, sql, token):
-    queue.enqueue()
+def test_health_looks_deeper_when_told_and_counts_what_it_finds(worker, queue, sql, token):
+    for _ in range(5):
+        queue.enqueue()
     sql("update steady_queue_ready set holds_until = '2999-01-01'")
     assert ask("health", TOKEN).status_code == 200
     answer = ask("health", TOKEN, deep="")
-    assert (answer.status_code, answer.json()["reason"]) == (503, refusal("health", "--deep"))
+    assert answer.status_code == 503
+    assert answer.json()["reason"] == "a slot belongs to its job: 5 found"
+    assert refusal("health", "--deep").startswith("a slot belongs to its job: ")
 
 
 def test_what_health_cannot_understand_is_refused(token):

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import IntegrityError, connections
 from django.tasks import default_task_backend, task
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 import steady_queue
-from steady_queue import arguments
+from steady_queue import arguments, queries
 from steady_queue.arguments import Arguments
 from steady_queue.performer import Performer
 from steady_queue.queries import ClaimedJob
@@ -146,6 +146,19 @@ def test_arguments_for_which_there_is_just_room_are_enqueued_without_the_trace(
     assert stored(queue) == [Arguments.serialize(["a" * 99], {})]
     perform_all()
     assert the_span(SpanKind.CONSUMER).parent is None
+
+
+def test_what_could_not_be_enqueued_is_told_without_what_the_database_quotes(db, monkeypatch):
+    def refuse(*arguments):
+        raise IntegrityError("a check failed\nDETAIL:  Failing row contains (secret)")
+
+    monkeypatch.setattr(queries, "enqueue_job", refuse)
+    with pytest.raises(IntegrityError):
+        urgent.enqueue()
+    span = the_span(SpanKind.PRODUCER)
+    assert span.status.status_code == StatusCode.ERROR
+    assert span.attributes["error.type"] == "django.db.utils.IntegrityError"
+    assert "secret" not in span.to_json()
 
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
