@@ -139,6 +139,8 @@ def test_compacting_leaves_out_what_somebody_has_locked(other):
 def test_adding_does_not_wait_for_a_locked_table(other):
     one, two = Session(other()), Session(other())
     one.run("lock table steady_queue_figures in access exclusive mode")
+    two.run("set lock_timeout = 0")
+    two.run("set statement_timeout = '20s'")
     add = "select steady_queue_add_figures(%s::json)"
     assert two.value(add, json.dumps([figures()])) is False
     two.commit()
