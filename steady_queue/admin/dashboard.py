@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import quote
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
@@ -80,7 +81,7 @@ class DashboardAdmin(ReadOnlyAdmin):
             "queues": list(_queues(parts["queues"])),
             "charts": charts.draw(done, chosen, now),
             "processes": _processes(parts["processes"], parts["running"]),
-            "schedules": [_shown(row) for row in parts["schedules"]],
+            "schedules": [_shown(row) | _link(request, row) for row in parts["schedules"]],
             "limits": [_shown(row) for row in parts["limits"]],
             "failures": [_shown(row) for row in parts["failures"]],
             **self._links(request),
@@ -95,6 +96,12 @@ class DashboardAdmin(ReadOnlyAdmin):
             else None,
             "may_pause": queues_too and request.user.has_perm("steady_queue.pause_queues"),
         }
+
+
+def _link(request: HttpRequest, schedule: Row) -> Row:
+    if not request.user.has_perm("steady_queue.view_schedule"):
+        return {}
+    return {"url": reverse("admin:steady_queue_schedule_change", args=[quote(schedule["key"])])}
 
 
 def _queues(rows: list[Row]) -> Iterable[Row]:

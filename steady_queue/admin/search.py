@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import and_
 from typing import Any, cast
 
 from django.contrib import admin
@@ -94,15 +95,21 @@ class SinceFilter(admin.SimpleListFilter):
 
 
 def matching(request: HttpRequest, queryset: QuerySet[Any], term: str) -> QuerySet[Any]:
-    """The jobs that a search is for: one number, or words that all have to fit."""
+    """The jobs that a search is for: one number, one name, or words that all have to fit."""
     words = term.split()
     if len(words) == 1 and words[0].isascii() and words[0].isdigit():
         number = min(int(words[0][:20]), BIGGEST)
         if (numbered := queryset.filter(pk=number)).exists():
             return numbered
-    for word in words:
-        queryset = queryset.filter(Q(task__startswith=word) | Q(queue=word) | Q(limit_key=word))
-    return bounded(request, queryset) if words else queryset
+    if not words:
+        return queryset
+    # Names of queues and limits may hold blanks.
+    wanted = _fits(term.strip()) | reduce(and_, map(_fits, words))
+    return bounded(request, queryset.filter(wanted))
+
+
+def _fits(text: str) -> Q:
+    return Q(task__startswith=text) | Q(queue=text) | Q(limit_key=text)
 
 
 def bounded(request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:

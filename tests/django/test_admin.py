@@ -214,6 +214,8 @@ def test_a_search_finds_a_job_by_its_limit_and_by_all_words(superuser, jobs, que
     assert listed(superuser, q="k") == [jobs["blocked"], jobs["running"]]
     assert listed(superuser, q="shop. receipts") == [found]
     assert listed(superuser, q="shop. mail") == []
+    [spaced] = queue.enqueue_limited("customer 42", queue="limits")
+    assert listed(superuser, q="customer 42") == [spaced]
 
 
 def test_jobs_are_listed_by_queue_and_time(superuser, jobs, queue, sql):

@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -105,10 +106,23 @@ def test_nobody_sees_arguments_or_messages_of_errors_on_it(client_of, busy):
     assert "a secret" not in str(sections(browser))
 
 
+def test_keys_lead_to_schedules_and_numbers_to_jobs(client_of, busy):
+    browser = client_of("view_dashboard", "view_schedule", "view_jobstate")
+    shown = sections(browser)
+    assert 'href="/admin/steady_queue/schedule/nightly/change/"' in shown["schedules"]
+    for section, query in (
+        ("queues", "queue=mail&amp;state=ready"),
+        ("limits", "state=blocked&amp;q=customer"),
+    ):
+        assert f'href="/admin/steady_queue/jobstate/?{query}"' in shown[section]
+        assert browser.get(f"/admin/steady_queue/jobstate/?{unescape(query)}").status_code == 200
+
+
 def test_who_may_only_view_it_is_offered_no_link_to_jobs_and_no_button(client_of, busy):
     shown = str(sections(client_of("view_dashboard", "pause_queues")))
     assert "jobstate" not in shown
     assert "<button" not in shown
+    assert "schedule/" not in shown
 
 
 def test_a_queue_is_paused_and_resumed_by_its_button(client_of, busy):
