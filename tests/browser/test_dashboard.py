@@ -59,13 +59,13 @@ def test_a_failure_is_found_read_and_retried(open_page, jobs, keep_screenshot):
 def test_a_queue_is_paused_and_resumed(open_page, jobs, keep_screenshot):
     jobs.enqueue(queue="mail")
     page = open_page(f"{DASHBOARD}?span=day")
-    page.get_by_role("button", name="Pause queue mail").click()
-    expect(page.get_by_role("button", name="Resume queue mail")).to_be_visible()
+    page.get_by_role("button", name="Pause queue mail", exact=True).click()
+    expect(page.get_by_role("button", name="Resume queue mail", exact=True)).to_be_visible()
     keep_screenshot(page)
     assert page.url.endswith(f"{DASHBOARD}?span=day")
     assert jobs.claim(jobs.process(), "mail") == {}
-    page.get_by_role("button", name="Resume queue mail").click()
-    expect(page.get_by_role("button", name="Pause queue mail")).to_be_visible()
+    page.get_by_role("button", name="Resume queue mail", exact=True).click()
+    expect(page.get_by_role("button", name="Pause queue mail", exact=True)).to_be_visible()
     assert len(jobs.claim(jobs.process(), "mail")) == 1
 
 
@@ -134,10 +134,10 @@ def test_a_hidden_page_asks_for_nothing_until_it_is_seen_again(open_page, jobs):
 def test_focus_stays_where_it_is_while_the_page_is_refreshed(open_page, jobs):
     jobs.enqueue(queue="mail")
     page = open_page()
-    page.get_by_role("button", name="Pause queue mail").focus()
+    page.get_by_role("button", name="Pause queue mail", exact=True).focus()
     jobs.enqueue(queue="mail")
     expect(count(page, "mail", "ready")).to_have_text("2")
-    expect(page.get_by_role("button", name="Pause queue mail")).to_be_focused()
+    expect(page.get_by_role("button", name="Pause queue mail", exact=True)).to_be_focused()
 
 
 def test_it_works_under_a_strict_content_security_policy(open_page, jobs):
