@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import psycopg
 from steady_queue import embedded
 from tests.chaos import history
 from tests.chaos.proxy import Proxy
+from tests.processes import clock
 from tests.processes.conftest import Node
 from tests.processes.server import Server
 
@@ -40,7 +42,9 @@ class Field:
             connection.execute(history.TABLES)
         embedded.stop(folder / "server")
         self.server.start()
-        self.places = [Place(self, f"node {number}") for number in (1, 2)]
+        # Where clocks can be moved, that of one host is.
+        clocks = [None, folder / "clock" if clock.LIBRARY else None]
+        self.places = [Place(self, f"node {n}", file) for n, file in enumerate(clocks, 1)]
 
     def connect(self, **more: Any) -> psycopg.Connection:
         options = {"autocommit": True, "application_name": "chaos", "connect_timeout": 5, **more}
@@ -69,6 +73,7 @@ class Field:
             place.proxy.delay(0)
             place.proxy.silence(False)
             place.proxy.clear()
+            place.set_clock(clock.RIGHT)
             for pid in [place.node.process.pid, *place.node.children()]:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
@@ -83,8 +88,10 @@ class Field:
 class Place:
     """A node, started again where it was killed, and its way to the server."""
 
-    def __init__(self, ground: Field, name: str) -> None:
+    def __init__(self, ground: Field, name: str, file: Path | None) -> None:
         self.ground = ground
+        self.clock = file
+        self.set_clock(clock.RIGHT)
         self.log = open(ground.folder / f"{name}.log", "ab")  # noqa: SIM115
         server = ground.server
         self.proxy = Proxy(server.entry["HOST"], int(server.entry["PORT"]))
@@ -97,11 +104,18 @@ class Place:
         self.ground.server.manage("migrate", "-v0")
         self.start()
 
+    def set_clock(self, by: str) -> None:
+        """Where it cannot be, nothing happens."""
+        if self.clock:
+            clock.move(self.clock, by)
+
     def start(self) -> None:
         env = {
             **self.ground.server.through(self.proxy),
             **TIMERS,
             "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
             "CHAOS_DIRECT": self.ground.url,
+            "CHAOS_BEGAN_AT": str(time.time() - time.monotonic()),
+            **(clock.environment(self.clock) if self.clock else {}),
         }
         self.node = Node(None, (), self.ground.options, env, log=self.log)

@@ -60,7 +60,19 @@ END = "update chaos_runs set ended = %s where run = %s"
 DEATH = "update chaos_runs set died = %s where run = %s"
 EFFECT = "insert into chaos_effects (token) values (%s) on conflict do nothing"
 
+# The clock on the wall of a host may be moved, but not this one, which all hosts here share.
+BEGAN_AT = float(os.environ.get("CHAOS_BEGAN_AT", "0"))
+
 _own = threading.local()
+
+
+def now() -> float:
+    return BEGAN_AT + time.monotonic()
+
+
+def pause(seconds: float) -> None:
+    """What time.sleep() does, unless the clock can be moved: then that raises OSError."""
+    threading.Event().wait(seconds)
 
 
 def write(statement: str, *arguments: Any) -> None:
@@ -74,7 +86,7 @@ def write(statement: str, *arguments: Any) -> None:
             return
         except psycopg.OperationalError:
             _own.connection = None
-            time.sleep(0.1)
+            pause(0.1)
 
 
 @contextmanager
@@ -83,9 +95,9 @@ def noted(context: Any, token: str, key: str | None = None, to: int | None = Non
     run = uuid.uuid4().hex
     job = int(context.task_result.id)
     process = int(context.task_result.worker_ids[-1])
-    me = (os.getpid(), os.getppid(), time.time())
+    me = (os.getpid(), os.getppid(), now())
     write(START, run, job, token, context.attempt, process, key, to, *me)
     try:
         yield run
     finally:
-        write(END, time.time(), run)
+        write(END, now(), run)

@@ -18,6 +18,7 @@ import psycopg
 
 from steady_queue import embedded
 from tests.chaos.field import Field, Place
+from tests.processes.clock import RIGHT, WRONG_BY
 
 MOMENT = 0.5
 """Seconds of the short stop, and of what is done again at once."""
@@ -165,6 +166,13 @@ class Killer:
         os.kill(pid, signal.SIGSTOP)
         self._undo_in(seconds, lambda: os.kill(pid, signal.SIGCONT))
 
+    def move_clock(self) -> None:
+        place = self.ground.places[-1]
+        if place.clock is None:
+            raise NobodyThereError
+        self.journal.note("clock of a host moved")
+        place.set_clock(self.random.choice(CLOCKS))
+
     def kill_node(self) -> None:
         """The supervisor; its children are to end by themselves."""
         place = self._place()
@@ -272,6 +280,7 @@ class Killer:
         self._undo_in(5, connection.close)
 
 
+CLOCKS = [*WRONG_BY, RIGHT]
 STORM = [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH]
 CUTS = ["claim_jobs", "finish_jobs", "heartbeat", "dispatch_jobs", "^commit", "recover_jobs"]
 LONG_RUNS = """
@@ -304,6 +313,7 @@ PHASES = {
     "limits": [
         (4, "kill_child"),
         (15, "kill_scheduler"),
+        (10, "move_clock"),
         (60, "kill_node"),
     ],
     "deploy": [

@@ -7,7 +7,6 @@ import ctypes
 import os
 import signal
 import threading
-import time
 from datetime import timedelta
 
 from django.tasks import task
@@ -20,7 +19,7 @@ from tests.chaos import history
 @task(takes_context=True)
 def work(context, token, seconds):
     with history.noted(context, token):
-        time.sleep(seconds)
+        history.pause(seconds)
         history.write(history.EFFECT, token)
 
 
@@ -50,7 +49,7 @@ def lowered_to_2(context, token, seconds, key):
 
 def _limited(context, token, seconds, key, to):
     with history.noted(context, token, key, to):
-        time.sleep(seconds)
+        history.pause(seconds)
         history.write(history.EFFECT, token)
 
 
@@ -58,7 +57,7 @@ def _limited(context, token, seconds, key, to):
 @task(takes_context=True)
 def flaky(context, token, seconds):
     with history.noted(context, token):
-        time.sleep(seconds)
+        history.pause(seconds)
         if context.attempt == 1:
             raise OSError("not yet")
         history.write(history.EFFECT, token)
@@ -68,7 +67,7 @@ def flaky(context, token, seconds):
 def poison(context, token, kind):
     with history.noted(context, token) as run:
         if kind in KILLERS:
-            history.write(history.DEATH, time.time(), run)
+            history.write(history.DEATH, history.now(), run)
             KILLERS[kind]()
         if kind == "leaks":
             # A thread that the end of the process must not wait for.

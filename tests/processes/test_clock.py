@@ -1,16 +1,14 @@
 """A host whose clock is wrong, or jumps: what is due is the database's affair."""
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from steady_queue import recurring_task
 from tests.app.tasks import noop, speak, tell_time
+from tests.processes.clock import LIBRARY, RIGHT, WRONG_BY, environment, move
 
-LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 EVERY_SECOND = "* * * * * * *"
-WRONG_BY = ["+1h", "-1h"]
 
 pytestmark = [
     pytest.mark.processes,
@@ -20,22 +18,16 @@ pytestmark = [
 
 @pytest.fixture
 def clock(tmp_path):
-    """How far the clock on the wall of a node is off, as it is read at each look."""
+    """How far the clock on the wall of a node is off."""
     file = tmp_path / "clock"
-    file.write_text("+0")
+    move(file, RIGHT)
     return file
 
 
 @pytest.fixture
 def start(node, watch, clock):
     def start():
-        environment = {
-            "LD_PRELOAD": str(LIBRARY),
-            "FAKETIME_TIMESTAMP_FILE": str(clock),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-        one = node(env=environment)
+        one = node(env=environment(clock))
         watch.until_idle(3)
         return one
 
@@ -52,7 +44,7 @@ def runs(watch):
 def test_a_deferred_task_is_performed_at_its_time_by_a_host_whose_clock_is_wrong(
     start, watch, clock, off
 ):
-    clock.write_text(off)
+    move(clock, off)
     start()
     tell_time.enqueue()
     watch.until(watch.heard, "the time")
@@ -66,8 +58,8 @@ def test_schedules_go_on_through_jumps_of_the_hosts_clock(start, watch, clock):
     one = start()
     children = one.children()
     recurring_task.schedule(noop, EVERY_SECOND, "tick")
-    for off in [*WRONG_BY, "+0"]:
-        clock.write_text(off)
+    for off in [*WRONG_BY, RIGHT]:
+        move(clock, off)
         count = len(runs(watch))
         watch.until(lambda more=count + 2: len(runs(watch)) >= more, "two runs")
     recurring_task.unschedule("tick")
