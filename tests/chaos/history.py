@@ -31,11 +31,14 @@ TABLES = """
       died double precision
     );
     create table chaos_effects (token text primary key);
-    create table chaos_releases (job bigint, process bigint, at double precision);
+    create table chaos_releases (
+      job bigint, process bigint, at double precision, steady_since double precision);
     create function chaos_note_release() returns trigger language plpgsql as $$
     begin
       insert into public.chaos_releases
-      values (old.job, old.process, extract(epoch from clock_timestamp()));
+      values (old.job, old.process, extract(epoch from clock_timestamp()), (
+        select extract(epoch from min(steady_since)) from public.steady_queue_processes
+        where kind = 'supervisor' and heartbeat_at > clock_timestamp() - interval '2 s'));
       return null;
     end $$;
     create trigger chaos_note_release after delete on steady_queue_running

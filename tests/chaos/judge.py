@@ -35,7 +35,7 @@ TAKEN_AWAY = """
 # From when on the jobs of a process were rightly given to others. It may go on with what it holds,
 # and even start it, until it hears of that.
 SILENCES = "select process, at - silent_for + %s from chaos_removals where silent_for >= %s"
-RELEASES = "select job, process, at from chaos_releases order by at"
+RELEASES = "select job, process, at, steady_since from chaos_releases order by at"
 JOBS = """
     select j.id, j.arguments -> 'args' ->> 0, j.task, o.status, o.lost_starts
     from steady_queue_jobs j left join steady_queue_outcomes o on o.job = j.id
@@ -99,6 +99,7 @@ class Judge:
         self.violations: list[str] = []
         self.figures: dict[str, Any] = {}
         self.recoveries: dict[str, list[float]] = {"child": [], "host": []}
+        self.sweeps: list[float] = []
         self.releases = connection.execute(RELEASES).fetchall()
         self._zombies: set[int] = set()
 
@@ -188,14 +189,20 @@ class Judge:
     def _measure_recoveries(self) -> None:
         """From a death to the moment when what ran was put back or failed."""
         released = defaultdict(list)
-        for job, process, at in self.releases:
-            released[job, process].append(at)
+        for job, process, at, steady_since in self.releases:
+            released[job, process].append((at, steady_since or 0.0))
         for run in self.runs:
             if run.ended is None and run.pid in self.killed:
                 kind, died = self.killed[run.pid]
-                after = [at for at in released[run.job, run.process] if at >= died]
+                after = [one for one in released[run.job, run.process] if one[0] >= died]
                 if after and run.started < died + DIES_WITHIN:
-                    self.recoveries[kind].append(after[0] - died)
+                    self._measure_recovery(kind, died, *after[0])
+
+    def _measure_recovery(self, kind: str, died: float, at: float, steady_since: float) -> None:
+        """That of a host also from when somebody who could sweep was steady."""
+        self.recoveries[kind].append(at - died)
+        if kind == "host":
+            self.sweeps.append(at - max(died, steady_since))
 
     def _was_silent(self, process: int, before: float) -> bool:
         return self.silences.get(process, math.inf) <= before

@@ -226,6 +226,8 @@ def _figures(
             f"{percentile(spans, 0.95)} of {len(spans)}"
             for kind, spans in judge.recoveries.items()
         },
+        "that of a host's since a sweeper was steady": f"{percentile(judge.sweeps, 0.5)} "
+        f"{percentile(judge.sweeps, 0.95)}",
         "from the server's return to the next run": ", ".join(
             f"{next((run.started - at for run in judge.runs if run.started > at), 0):.2f} s"
             for at in journal.returns
