@@ -40,6 +40,10 @@ begin
   ) r
   join steady_queue_jobs j on j.id = r.job
   cross join (values (false), (true)) as e(express)
+  -- On its own, on conflict would wait for whoever moves the mark of one that is there.
+  where not exists (
+    select from steady_queue_lanes l
+    where l.queue = j.queue and l.priority = j.priority and l.express = e.express)
   group by j.queue, j.priority, e.express
   on conflict do nothing;
   with unsorted as (

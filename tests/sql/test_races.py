@@ -98,6 +98,16 @@ class TestClaims:
         two.commit()
         assert queue.run("select count(*) from steady_queue_lanes where queue = 'new'") == [(2,)]
 
+    def test_a_claim_that_sorts_waits_for_no_mark_that_is_being_moved(
+        self, queue, worker, one, two
+    ):
+        job = queue.enqueue()
+        queue.run("update steady_queue_ready set lane = 0")
+        one.run("select steady_queue_advance_marks()")
+        assert list(two.claim(worker)) == [job]
+        two.commit()
+        one.commit()
+
 
 class TestFinish:
     def test_blocking_against_finishing_leaves_nobody_behind(self, queue, worker, one, two):
