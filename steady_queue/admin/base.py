@@ -18,6 +18,9 @@ from django.http import (
 from django.urls import URLPattern, path, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
+MOST = 10_000
+"""How far the view steady_queue_queues_at_a_glance counts."""
+
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Rows are made, changed and deleted by the queue; people act on them through actions.

@@ -18,15 +18,12 @@ from django.urls import URLPattern, path, reverse
 import steady_queue
 from steady_queue import queries
 from steady_queue.admin import charts
-from steady_queue.admin.base import ReadOnlyAdmin
+from steady_queue.admin.base import MOST, ReadOnlyAdmin
 from steady_queue.management.layout import moment, span
 from steady_queue.models import Dashboard
 
 EVERY = timedelta(seconds=2)
 """How often the page is refreshed while it can be seen."""
-
-MOST = 10_000
-"""How far the view steady_queue_queues_at_a_glance counts."""
 
 SECTIONS = ("queues", "charts", "processes", "schedules", "limits", "failures")
 

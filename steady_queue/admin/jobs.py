@@ -10,6 +10,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
 from django.db.models.expressions import Combinable
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
@@ -31,6 +32,10 @@ BATCH = 1000
 """Jobs that are acted upon in one transaction, and that have an entry in the log each."""
 
 
+ERRORS = 25
+"""Attempts that the page of a job shows: a traceback may have 64 KB."""
+
+
 @dataclass(frozen=True)
 class Action:
     """Something that is done to jobs in some states; ``act`` says to how many it was done."""
@@ -48,12 +53,13 @@ ANY = (*WAITING, "running", *ENDED)
 RETRY = Action(queries.retry_jobs, ("failed", "discarded"), "retried", "are ready again")
 DISCARD = Action(queries.discard_jobs, WAITING, "discarded", "were discarded")
 RUN_NOW = Action(queries.run_jobs_now, ("scheduled",), "run now", "are ready now")
-COPY = Action(
-    lambda database, jobs: len(queries.enqueue_copy(database, jobs)),
-    ANY, "copied", "were enqueued once more",
-)  # fmt: skip
 
-ACTIONS = {"retry": RETRY, "discard": DISCARD, "run_now": RUN_NOW, "enqueue_copy": COPY}
+ACTS_ON = {
+    "retry": RETRY.states,
+    "discard": DISCARD.states,
+    "run_now": RUN_NOW.states,
+    "enqueue_copy": ANY,
+}
 
 
 class JobList(ChangeList):
@@ -85,7 +91,7 @@ class JobAdmin(ReadOnlyAdmin):
     show_facets = admin.ShowFacets.NEVER
     sortable_by = ()
     list_per_page = list_max_show_all = 50
-    actions = tuple(ACTIONS)
+    actions = tuple(ACTS_ON)
     readonly_fields = ("timeline", "errors_with_tracebacks")
 
     def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:
@@ -120,18 +126,18 @@ class JobAdmin(ReadOnlyAdmin):
 
     @admin.display(description="errors")
     def errors_with_tracebacks(self, job: JobState) -> SafeString | str:
-        errors = JobError.objects.using(steady_queue.database).filter(job_id=job.pk).order_by("pk")
-        return (
-            format_html_join(
-                "",
-                "<h4>{}: {}: {}</h4><pre>{}</pre>",
-                ((_label(e), e.exception_class, e.message, e.traceback) for e in errors),
-            )
-            or "-"
+        errors = JobError.objects.using(steady_queue.database).filter(job_id=job.pk)
+        latest = list(errors.order_by("-pk")[: ERRORS + 1])
+        shown = format_html_join(
+            "",
+            "<h4>{}: {}: {}</h4><pre>{}</pre>",
+            ((_label(e), e.exception_class, e.message, e.traceback) for e in latest[:ERRORS][::-1]),
         )
+        earlier = f"The latest {ERRORS}, of more." if len(latest) > ERRORS else ""
+        return format_html("{}{}", earlier, shown) or "-"
 
     def acts_on(self, row: Any) -> tuple[str, ...]:
-        return tuple(name for name, action in ACTIONS.items() if row.state in action.states)
+        return tuple(name for name, states in ACTS_ON.items() if row.state in states)
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("steady_queue.retry_jobs")
@@ -159,7 +165,17 @@ class JobAdmin(ReadOnlyAdmin):
 
     @admin.action(permissions=["copy"], description="Enqueue copies of jobs")
     def enqueue_copy(self, request: HttpRequest, queryset: QuerySet[JobState]) -> None:
-        self._do(request, queryset, COPY)
+        copies: list[int] = []
+
+        def act(database: str, jobs: Sequence[int]) -> int:
+            copies.extend(made := queries.enqueue_copy(database, jobs))
+            del copies[1:]
+            return len(made)
+
+        self._do(request, queryset, Action(act, ANY, "copied", "were enqueued once more"))
+        for copy in copies:
+            url = reverse(f"admin:{self._url_name('change')}", args=[copy])
+            messages.info(request, format_html('The first copy is <a href="{}">{}</a>.', url, copy))
 
     def _do(self, request: HttpRequest, queryset: QuerySet[JobState], action: Action) -> None:
         seen = count = 0

@@ -4,11 +4,11 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 import steady_queue
 from steady_queue import queries, signals
-from steady_queue.admin.base import ReadOnlyAdmin
+from steady_queue.admin.base import MOST, ReadOnlyAdmin
 from steady_queue.models import Queue
 
 
@@ -20,6 +20,12 @@ class QueueAdmin(ReadOnlyAdmin):
     )  # fmt: skip
     ordering = ("queue",)
     actions = ("pause", "resume")
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        said = {"subtitle": f"Waiting jobs are counted up to {MOST:,} of each state"}
+        return super().changelist_view(request, said | (extra_context or {}))
 
     def acts_on(self, row: Any) -> tuple[str, ...]:
         return ("resume",) if row.paused else ("pause",)

@@ -119,6 +119,10 @@ def test_each_list_shows_its_rows(superuser, model):
     assert len(response.context["cl"].result_list) > 0
 
 
+def test_the_list_of_queues_says_how_far_it_counts(superuser):
+    assert "up to 10,000" in superuser.get(changelist("queue")).content.decode()
+
+
 def test_the_index_leads_to_each_list(superuser):
     content = superuser.get(reverse("admin:app_list", args=["steady_queue"])).content.decode()
     for model in MODELS:
@@ -148,6 +152,23 @@ def test_the_list_can_be_filtered_by_state(superuser, jobs):
 def test_the_page_of_a_failed_job_has_its_error_and_its_traceback(superuser, jobs):
     content = superuser.get(page("jobstate", jobs["failed"])).content.decode()
     assert "<h4>Attempt 1: builtins.ValueError: boom</h4><pre>Traceback</pre>" in content
+
+
+def test_the_page_of_a_job_has_its_latest_errors_in_order(superuser, jobs, sql, monkeypatch):
+    monkeypatch.setattr("steady_queue.admin.jobs.ERRORS", 2)
+    for attempt in (2, 3):
+        sql(
+            "insert into steady_queue_errors "
+            "(job, attempt, failed_at, exception_class, message, traceback) "
+            "values (%s, %s, now(), 'E', 'm', 't')",
+            jobs["failed"],
+            attempt,
+        )
+        content = superuser.get(page("jobstate", jobs["failed"])).content.decode()
+        shown = [f"Attempt {number}:" in content for number in (1, 2, 3)]
+        assert shown == [attempt == 2, True, attempt == 3]
+        assert ("The latest 2, of more." in content) == (attempt == 3)
+    assert content.index("Attempt 2:") < content.index("Attempt 3:")
 
 
 def test_the_page_of_a_job_has_its_timeline(superuser, jobs):
@@ -519,6 +540,10 @@ def test_a_copy_of_each_job_is_enqueued_and_the_jobs_are_left_alone(superuser, j
     assert "7 of 7 jobs were enqueued once more." in response.content.decode()
     assert queue.states(*jobs.values()) == list(jobs)
     assert sql("select count(*) from steady_queue_jobs") == [(14,)]
+    [(first,)] = sql("select min(id) from steady_queue_jobs where id > %s", max(jobs.values()))
+    assert f'The first copy is <a href="{page("jobstate", first)}">{first}</a>.' in (
+        response.content.decode()
+    )
 
 
 def test_an_action_on_very_many_is_done_in_batches_and_logged_as_one(
