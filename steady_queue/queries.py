@@ -425,8 +425,11 @@ def producers_ended(connection: Connection, topics: list[str]) -> bool:
     return bool(_value(connection, "select steady_queue_producers_ended(%s::text[])", topics))
 
 
-def advance_marks(connection: Connection) -> None:
-    _value(connection, "select steady_queue_advance_marks()")
+def advance_marks(connection: Connection, lanes: Collection[tuple[str, int]]) -> None:
+    """Of the lanes of these (queue, priority) pairs."""
+    statement = "select steady_queue_advance_marks(%s::text[], %s::smallint[])"
+    queues, priorities = zip(*lanes, strict=True) if lanes else ((), ())
+    _value(connection, statement, list(queues), list(priorities))
 
 
 def start_waiting(connection: Connection, topics: list[str]) -> None:

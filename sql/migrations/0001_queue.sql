@@ -988,8 +988,9 @@ comment on function steady_queue_is_quiet is 'Whether a worker of these queues t
 -- S the last position given out and X a transaction id drawn after reading S, nothing at or below S
 -- can appear any more once every transaction before X has ended, or once nobody holds the lock: the
 -- first does not come while anybody writes for long, the second while producers never pause.
--- Must be the first thing its transaction does.
-create function steady_queue_advance_marks() returns void
+-- Only lanes of these (queue, priority) pairs, from which the caller has claimed: each move leaves a
+-- dead row behind, and an old snapshot keeps those, too. Must be the first thing its transaction does.
+create function steady_queue_advance_marks(p_queues text[], p_priorities smallint[]) returns void
 language plpgsql
 set search_path from current
 as $$
@@ -1019,12 +1020,14 @@ begin
     noted_xid = v_xid
   where l.id in (
     select l.id from steady_queue_lanes l
+    join (select distinct * from unnest(p_queues, p_priorities)) as c(queue, priority)
+      on l.queue = c.queue and l.priority = c.priority
     where (l.noted_position is null or l.noted_position < v_last)
       -- Newer than our own: from before a restore into another server. Noted anew, and not trusted.
       and (l.noted_xid is null
         or l.noted_xid < pg_snapshot_xmin(pg_current_snapshot())
         or (v_nobody_enters and l.noted_xid < v_xid))
-    for update skip locked);
+    for update of l skip locked);
   update steady_queue_lanes set noted_position = null, noted_xid = null where noted_xid > v_xid;
 end
 $$;

@@ -63,6 +63,7 @@ class Worker(Loop):
         self.crew = Crew(options.threads, str(self.process_id), started, self.ring)
         self.figures = Figures(self.database)
         self._since_mark = 0
+        self._claimed_from: set[tuple[str, int]] = set()
         self._busy: list[Outcome] = []
         self._last_try_in = 0.0
         self._look_at = 0.0
@@ -88,7 +89,7 @@ class Worker(Loop):
         self.crew.start(jobs)
         self._disown()
         self.listener.own_pid = self.database.backend_pid()
-        self._move_marks(len(jobs))
+        self._move_marks(jobs)
         seconds = self._rest_after(len(jobs), room)
         self.watch(self.listener.connection)
         self._look_at = time.monotonic() + seconds
@@ -286,8 +287,10 @@ class Worker(Loop):
             logger.warning("unregistered: process=%s; a new one takes its place", self.name)
             self.stop()
 
-    def _move_marks(self, claimed: int) -> None:
-        self._since_mark += claimed
+    def _move_marks(self, claimed: list[ClaimedJob]) -> None:
+        self._since_mark += len(claimed)
+        self._claimed_from.update((job.queue, job.priority) for job in claimed)
         if self._since_mark >= MARK_EVERY:
             self._since_mark = 0
-            queries.advance_marks(self.database.connection())
+            queries.advance_marks(self.database.connection(), self._claimed_from)
+            self._claimed_from.clear()

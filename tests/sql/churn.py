@@ -47,7 +47,7 @@ class Churn:
             )
             finished = [queries.Outcome(j.id, j.claim, 0, 0, None, None, j) for j in jobs]
             if number % 2 == 0:
-                queries.advance_marks(self.session)
+                queries.advance_marks(self.session, [("default", 0)])
         queries.finish_and_claim_jobs(self.session, self.worker, finished, True, ["*"], 0)
 
     def buffers(self) -> int:

@@ -142,7 +142,7 @@ class TestMarks:
         self.session = other(autocommit=True)
 
     def advance(self):
-        self.session.execute("select steady_queue_advance_marks()")
+        self.session.execute("select steady_queue_advance_marks('{default}', '{0}')")
 
     def settle(self):
         """Until no transaction of anybody's, autovacuum included, is as old as the note."""
@@ -218,7 +218,7 @@ class TestMarks:
         session = self.other()
         self.enqueue(session)
         with pytest.raises(Exception, match="transaction of its own"):
-            session.execute("select steady_queue_advance_marks()")
+            session.execute("select steady_queue_advance_marks('{default}', '{0}')")
 
     def test_claims_after_a_mark_moved_find_everything(self):
         worker = queries.register_process(self.other(), "worker", "w", None, "h", 1)

@@ -131,7 +131,7 @@ class Actor(Session):
         self.dispatch(self.random.randint(1, 5))
 
     def advance_marks(self) -> None:
-        self.run("select steady_queue_advance_marks()")
+        self.run("select steady_queue_advance_marks('{default}', '{0}')")
 
     # People, who may wait, and are waited for by nobody.
 

@@ -103,7 +103,7 @@ class TestClaims:
     ):
         job = queue.enqueue()
         queue.run("update steady_queue_ready set lane = 0")
-        one.run("select steady_queue_advance_marks()")
+        one.run("select steady_queue_advance_marks('{default}', '{0}')")
         assert list(two.claim(worker)) == [job]
         two.commit()
         one.commit()
