@@ -239,7 +239,8 @@ def has_test(path: Path, name: str) -> bool:
 def test_each_table_view_and_function_that_a_page_names_exists(sql):
     rows = sql(
         "select proname::text from pg_proc where proname ~ '^steady_queue_' "
-        "union select relname::text from pg_class where relname ~ '^steady_queue_'"
+        "union select relname::text from pg_class where relname ~ '^steady_queue_' "
+        "union select typname::text from pg_type where typname ~ '^steady_queue_' and typtype = 'd'"
     )
     pages = [page("index"), page("tutorial"), *HOW_TO, *(DOCS / "explanation").glob("*.md")]
     named = {name for p in pages for name in re.findall(r"\bsteady_queue_[a-z_]+", p.read_text())}

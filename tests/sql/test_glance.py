@@ -31,13 +31,14 @@ BIG = {f"steady_queue_{name}" for name in ("jobs", "outcomes", "ready", "schedul
 
 
 def reads(sql, statement):
-    """How each big table is read, and how many rows of it."""
+    """How many rows of each big table are read, in vain or not."""
     [([explained],)] = sql(f"explain (analyze, timing off, format json) {statement}")
     nodes = [explained["Plan"]]
     for node in nodes:
         nodes += node.get("Plans", ())
         if node.get("Relation Name") in BIG:
-            yield node["Node Type"], node["Actual Rows"] * node["Actual Loops"]
+            rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            yield rows * node["Actual Loops"]
 
 
 def test_a_glance_counts_no_further_than_ten_thousand(crowd, sql):
@@ -57,8 +58,7 @@ def test_a_glance_counts_no_further_than_ten_thousand(crowd, sql):
     ],
 )  # fmt: skip
 def test_no_glance_reads_a_big_table_from_end_to_end(crowd, sql, view):
-    for way, rows in reads(sql, f"select * from steady_queue_{view}"):
-        assert "Seq" not in way
+    for rows in reads(sql, f"select * from steady_queue_{view}"):
         # Averages of many loops are rounded.
         assert rows < 1.1 * MOST
 
