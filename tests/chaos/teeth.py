@@ -59,6 +59,7 @@ MUTANTS = [
         SQL,
         {"    order by s.limit_key\n    for update skip locked);": "    order by s.limit_key);"},
         "limits",
+        rate="90",
     ),
     Mutant(
         "prune by the wrong threshold",
