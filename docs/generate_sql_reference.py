@@ -33,10 +33,12 @@ Errors of the functions' own have these codes:
 | `SQ003` | `steady_queue_enqueue` gets `args` that is no array, or `kwargs` that is no object |
 """
 
-CREATE = re.compile(r"create (table|sequence|index|function|trigger|view) (\w+)")
-COMMENT_ON = re.compile(r"comment on (?:table|sequence|function|view) (\w+) is\s+'((?:[^']|'')*)';")
+CREATE = re.compile(r"create (table|sequence|type|index|function|trigger|view) (\w+)")
+COMMENT_ON = re.compile(
+    r"comment on (?:table|sequence|type|function|view) (\w+) is\s+'((?:[^']|'')*)';"
+)
 COMMENT_ON_COLUMN = re.compile(r"comment on column (\w+)\.(\w+) is\s+'((?:[^']|'')*)';")
-SHOWN = ("sequence", "table", "function", "trigger", "view")
+SHOWN = ("sequence", "table", "type", "function", "trigger", "view")
 
 
 @dataclass

@@ -107,6 +107,7 @@ class RunningJob(WaitingJob):
     claim = models.BigIntegerField()
     process = models.BigIntegerField()
     limit_key = models.TextField(null=True)
+    slot = models.BigIntegerField(null=True)
     holds_until = models.DateTimeField(null=True)
     claimed_at = models.DateTimeField()
 

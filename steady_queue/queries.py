@@ -33,7 +33,10 @@ class NewJob(NamedTuple):
 
 
 class ClaimedJob(NamedTuple):
-    """A job that this process runs next. ``attempt`` counts the earlier ones that failed."""
+    """A job that this process runs next. ``attempt`` counts the earlier ones that failed.
+
+    Jobs in the same ``slot`` of their limit run one after the other, in order.
+    """
 
     id: int
     claim: int
@@ -46,6 +49,7 @@ class ClaimedJob(NamedTuple):
     lost_starts: int
     suspect: bool
     limit_key: str | None
+    slot: int | None
     run_after: datetime | None
     enqueued_at: datetime
     claimed_at: datetime
@@ -342,7 +346,7 @@ CLAIM_JOBS = "select * from steady_queue_claim_jobs(%s, %s::text[], %s)"
 FINISH_AND_CLAIM_JOBS = """
     select * from steady_queue_finish_and_claim_jobs(
       %s::bigint[], %s::bigint[], %s::float8[], %s::float8[], %s::json[], %s::text[], %s,
-      %s, %s::text[], %s)
+      %s, %s::text[], %s, %s)
 """
 
 
@@ -353,8 +357,11 @@ def finish_and_claim_jobs(
     keep: bool,
     queues: list[str],
     count: int,
+    followers: int = 0,
 ) -> tuple[dict[int, str], list[ClaimedJob]]:
     """Hand in what has finished and take up to ``count`` jobs, in one round trip and one commit.
+
+    Each of them that takes over a slot of a limit may bring so many ``followers`` along.
 
     Returns the outcomes that were refused, job to reason, and the jobs.
     """
@@ -366,7 +373,7 @@ def finish_and_claim_jobs(
         connection.commit()
         return dict(rows), []
     else:
-        arguments = (*_finish_arguments(finished, keep), *claim)
+        arguments = (*_finish_arguments(finished, keep), *claim, followers)
         rows = connection.execute(FINISH_AND_CLAIM_JOBS, arguments).fetchall()
     connection.commit()
     jobs = [ClaimedJob._make(row) for row in rows]

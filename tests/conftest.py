@@ -118,6 +118,41 @@ class Queue:
         )
         return dict(rows)
 
+    def finish_and_claim(
+        self,
+        claimed: dict[int, int],
+        process: int,
+        *queues: str,
+        count: int = 10,
+        followers: int = 10,
+        keys: tuple[str, ...] = ("k", "l"),
+    ) -> tuple[dict[int, str], dict[int, int]]:
+        """The refused jobs, and why; job to claim number of those claimed, in order."""
+        rows = self.run(
+            "select job, claim, task from steady_queue_finish_and_claim_jobs("
+            "%s::bigint[], %s::bigint[], %s::float8[], %s::float8[], null, %s::text[], true, "
+            "%s, %s::text[], %s, %s)",
+            list(claimed),
+            list(claimed.values()),
+            [0.0] * len(claimed),
+            [0.1] * len(claimed),
+            list(keys) or None,
+            process,
+            list(queues or ["*"]),
+            count,
+            followers,
+        )
+        refused = {job: refusal for job, claim, refusal in rows if claim is None}
+        return refused, {job: claim for job, claim, _ in rows if claim is not None}
+
+    def slots(self) -> list[list[int]]:
+        """The running jobs that have a slot, by their slots."""
+        rows = self.run(
+            "select array_agg(job order by job) from steady_queue_running "
+            "where limit_key is not null group by slot order by min(job)"
+        )
+        return [jobs for (jobs,) in rows]
+
     def finish(
         self, claimed: dict[int, int], error: str | None = None, **more: Any
     ) -> dict[int, str]:

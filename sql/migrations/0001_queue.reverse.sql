@@ -31,4 +31,7 @@ drop domain steady_queue_task, steady_queue_queue, steady_queue_priority, steady
   steady_queue_moment, steady_queue_limit_key, steady_queue_limit_to, steady_queue_limit_for,
   steady_queue_limit_conflict;
 
-drop sequence steady_queue_positions, steady_queue_claims, steady_queue_process_numbers;
+drop type steady_queue_claimed_job;
+
+drop sequence steady_queue_positions, steady_queue_claims, steady_queue_slot_numbers,
+  steady_queue_process_numbers;

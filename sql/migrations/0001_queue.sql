@@ -13,6 +13,10 @@ create sequence steady_queue_claims;
 comment on sequence steady_queue_claims is
   'Claim numbers: the fence that keeps a worker declared dead from finishing a job given to another.';
 
+create sequence steady_queue_slot_numbers;
+comment on sequence steady_queue_slot_numbers is
+  'Numbers of slots of limits, one each time that a claim puts a job into one.';
+
 create sequence steady_queue_process_numbers;
 comment on sequence steady_queue_process_numbers is
   'Process numbers, given at boot.';
@@ -136,12 +140,15 @@ create table steady_queue_running (
   lost_starts smallint not null,
   suspect boolean not null,
   limit_key text,
+  slot bigint,
   holds_until timestamptz,
   claimed_at timestamptz not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
   autovacuum_vacuum_cost_delay = 0);
 comment on table steady_queue_running is
   'Jobs that a process has claimed. Only the holder of the claim number can finish them.';
+comment on column steady_queue_running.slot is
+  'The slot of limit_key that the job is in. Several jobs in one run one after the other, in one thread.';
 -- steady_queue_slots_held
 create index steady_queue_running_holders on steady_queue_running (limit_key) where limit_key is not null;
 
@@ -626,13 +633,14 @@ comment on function steady_queue_sort_jobs is 'Gives jobs of queues and prioriti
 
 
 -- How many slots of each key are taken: by running jobs, and by ready ones that were handed a slot.
--- A holder past its guaranteed time no longer counts.
+-- Jobs that run one after the other in one slot count once, until the last of them has ended. A holder
+-- past its guaranteed time no longer counts.
 create function steady_queue_slots_held(p_keys text[])
 returns table (limit_key text, held bigint)
 language sql stable
 begin atomic
   select k.limit_key,
-    (select count(*) from steady_queue_running r
+    (select count(distinct r.slot) from steady_queue_running r
      where r.limit_key = k.limit_key and r.holds_until > clock_timestamp())
     + (select count(*) from steady_queue_ready r
        where r.limit_key = k.limit_key and r.holds_until > clock_timestamp())
@@ -803,14 +811,9 @@ $$;
 comment on function steady_queue_admit is 'Gives limited jobs their slots, parks those that find none.';
 
 
--- Moves up to p_count ready jobs of these queues to running, owned by the process under one new
--- claim number, and returns them with their arguments and the errors of earlier attempts, in the
--- order in which they should start.
--- Never waits for another transaction; rows locked by others are skipped, so that an empty answer
--- does not mean that nothing is ready (steady_queue_is_quiet does).
--- Raises SQ001 when the process is not, or no longer, registered.
-create function steady_queue_claim_jobs(p_process bigint, p_queues text[], p_count integer)
-returns table (
+-- What a worker needs to know of a job that it has claimed. errors and workers are those of earlier
+-- attempts.
+create type steady_queue_claimed_job as (
   job bigint,
   claim bigint,
   task text,
@@ -822,12 +825,24 @@ returns table (
   lost_starts smallint,
   suspect boolean,
   limit_key text,
+  slot bigint,
   run_after timestamptz,
   enqueued_at timestamptz,
   claimed_at timestamptz,
   errors json,
   workers text[]
-)
+);
+comment on type steady_queue_claimed_job is 'A job as a claim returns it.';
+
+
+-- Moves up to p_count ready jobs of these queues to running, owned by the process under one new
+-- claim number, and returns them with their arguments and the errors of earlier attempts, in the
+-- order in which they should start.
+-- Never waits for another transaction; rows locked by others are skipped, so that an empty answer
+-- does not mean that nothing is ready (steady_queue_is_quiet does).
+-- Raises SQ001 when the process is not, or no longer, registered.
+create function steady_queue_claim_jobs(p_process bigint, p_queues text[], p_count integer)
+returns setof steady_queue_claimed_job
 language plpgsql
 set search_path from current
 set plan_cache_mode = force_generic_plan
@@ -900,19 +915,20 @@ begin
           -- A slot that was handed over is not prolonged, should it run out at this moment.
           case when t.admitted then clock_timestamp() + j.limit_for else t.holds_until end
             as holds_until,
+          case when t.limit_key is not null then nextval('steady_queue_slot_numbers') end as slot,
           j.task, j.backend, j.queue, j.priority, j.arguments, j.run_after, j.enqueued_at,
           clock_timestamp() as claimed_at
         from taken t
         join steady_queue_jobs j on j.id = t.job
       ), running as (
         insert into steady_queue_running
-          (job, claim, process, attempt, lost_starts, suspect, limit_key, holds_until, claimed_at)
-        select c.job, v_claim, p_process, c.attempt, c.lost_starts, c.suspect, c.limit_key,
+          (job, claim, process, attempt, lost_starts, suspect, limit_key, slot, holds_until, claimed_at)
+        select c.job, v_claim, p_process, c.attempt, c.lost_starts, c.suspect, c.limit_key, c.slot,
           c.holds_until, c.claimed_at
         from claimed c
       )
       select c.job, v_claim, c.task::text, c.backend, c.queue::text, c.priority::smallint,
-        c.arguments::text, c.attempt, c.lost_starts, c.suspect, c.limit_key,
+        c.arguments::text, c.attempt, c.lost_starts, c.suspect, c.limit_key, c.slot,
         c.run_after::timestamptz, c.enqueued_at, c.claimed_at,
         past.errors, past.workers
       from claimed c
@@ -943,6 +959,103 @@ end
 $$;
 comment on function steady_queue_claim_jobs is
   'Moves ready jobs to running for a process and returns them. Claim order is one line here and the index steady_queue_ready_claim.';
+
+
+-- Lets blocked jobs follow those that claim p_claim has put into slots of these keys: they become
+-- running under the same claim number and in the same slot, for the worker to run one after the
+-- other. At most p_each for each slot and p_count in all, spread evenly.
+-- Only who would be handed the slot next follows: from the front of the line, of the priority of the
+-- job in the slot, and only while every slot of the key is taken, or others should have the job. Only
+-- what is sure to be short of trouble: a first attempt, no suspect, of a queue that the worker serves,
+-- and with a guarantee that outlasts the second that a follower may wait for its turn (a worker gives
+-- back those that waited longer). Never waits: keys and jobs that somebody has locked are left out.
+create function steady_queue_follow_jobs(
+  p_claim bigint,
+  p_keys text[],
+  p_queues text[],
+  p_each integer,
+  p_count integer
+) returns setof steady_queue_claimed_job
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  v_keys text[];
+begin
+  v_keys := steady_queue_lock_keys(array(
+    select distinct r.limit_key from steady_queue_running r
+    where r.limit_key = any (p_keys) and r.claim = p_claim));
+
+  -- A statement of its own, so that it sees what the last holder of the lock did.
+  return query
+  with leaders as materialized (
+    select r.limit_key, r.slot, r.process, j.priority,
+      row_number() over (partition by r.limit_key, j.priority order by r.job) - 1 as place,
+      count(*) over (partition by r.limit_key, j.priority) as count
+    from steady_queue_running r
+    join steady_queue_jobs j on j.id = r.job
+    where r.limit_key = any (v_keys) and r.claim = p_claim and not r.suspect
+      -- One whose slot is running out would be counted anew with its followers.
+      and r.holds_until > clock_timestamp() + interval '1 second'
+  ), line as (
+    select n.*,
+      row_number() over turn - 1 as place,
+      n.priority = first_value(n.priority) over turn and bool_and(n.may) over turn as may_follow
+    from steady_queue_slots_held(v_keys) h
+    cross join lateral (
+      select b.job, b.limit_key, b.priority, not b.suspect and b.attempt = 0
+        -- No slot is free, and none was taken beyond a lowered limit.
+        and j.limit_to = h.held and j.limit_for >= interval '10 seconds' and exists (
+          select from unnest(p_queues) as q(pattern)
+          where j.queue = q.pattern
+            or (right(q.pattern, 1) = '*' and starts_with(j.queue, left(q.pattern, -1)))) as may
+      from steady_queue_blocked b
+      join steady_queue_jobs j on j.id = b.job
+      where b.limit_key = h.limit_key
+        and not exists (select from steady_queue_pauses p where p.queue = j.queue)
+      order by b.priority desc, b.job
+      limit p_each * (select count(*) from leaders l where l.limit_key = h.limit_key)
+      -- One that somebody has locked, to discard it, is passed over.
+      for update of b skip locked
+    ) n
+    window turn as (partition by n.limit_key order by n.priority desc, n.job)
+  ), lucky as materialized (
+    select f.job, f.place, l.slot, l.process
+    from line f
+    join leaders l on l.limit_key = f.limit_key and l.priority = f.priority
+      and l.place = f.place % l.count and f.place < p_each * l.count
+    where f.may_follow
+    order by f.place, f.job
+    limit p_count
+  ), unblocked as (
+    delete from steady_queue_blocked b using lucky
+    where b.job = lucky.job
+    returning b.job, b.attempt, b.lost_starts, b.suspect, b.limit_key, lucky.slot, lucky.process
+  ), claimed as (
+    select u.*, j.task, j.backend, j.queue, j.priority, j.arguments, j.run_after, j.enqueued_at,
+      j.limit_for, clock_timestamp() as claimed_at
+    from unblocked u
+    join steady_queue_jobs j on j.id = u.job
+  ), running as (
+    insert into steady_queue_running
+      (job, claim, process, attempt, lost_starts, suspect, limit_key, slot, holds_until, claimed_at)
+    select c.job, p_claim, c.process, c.attempt, c.lost_starts, c.suspect, c.limit_key, c.slot,
+      c.claimed_at + c.limit_for, c.claimed_at
+    from claimed c
+  )
+  select c.job, p_claim, c.task::text, c.backend, c.queue::text, c.priority::smallint,
+    c.arguments::text, c.attempt, c.lost_starts, c.suspect, c.limit_key, c.slot,
+    c.run_after::timestamptz, c.enqueued_at, c.claimed_at, null::json, null::text[]
+  from claimed c
+  order by c.job;
+end
+$$;
+comment on function steady_queue_follow_jobs is 'Claims blocked jobs to run one after the other in slots just taken.';
 
 
 -- The topics to wait for on behalf of these queues: each listed name, and 'queue:*' where a prefix
@@ -1170,7 +1283,9 @@ comment on function steady_queue_announce_handed_over is 'Announces jobs that we
 -- Finishes, then claims, in one call and one commit: the parameters are those of
 -- steady_queue_finish_jobs and of steady_queue_claim_jobs. Returns the refused outcomes first, with
 -- the refusal as task and without a claim, then the claimed jobs. Slots that the finish hands over
--- are mostly claimed in the same call, so that only the rest is announced.
+-- are mostly claimed in the same call, so that only the rest is announced; with p_followers each job
+-- that got one brings up to so many blocked ones along, which run after it in the same slot. They come
+-- last, in the order in which they should start, and are among p_count.
 create function steady_queue_finish_and_claim_jobs(
   p_jobs bigint[],
   p_claims bigint[],
@@ -1181,40 +1296,33 @@ create function steady_queue_finish_and_claim_jobs(
   p_keep boolean,
   p_process bigint,
   p_queues text[],
-  p_count integer
-) returns table (
-  job bigint,
-  claim bigint,
-  task text,
-  backend text,
-  queue text,
-  priority smallint,
-  arguments text,
-  attempt smallint,
-  lost_starts smallint,
-  suspect boolean,
-  limit_key text,
-  run_after timestamptz,
-  enqueued_at timestamptz,
-  claimed_at timestamptz,
-  errors json,
-  workers text[]
-)
+  p_count integer,
+  p_followers integer default 0
+) returns setof steady_queue_claimed_job
 language plpgsql
 set search_path from current
 as $$
+declare
+  v_claimed bigint;
 begin
   if p_limit_keys is not null then
     perform set_config('steady_queue.announce', 'later', true);
   end if;
   return query
   select f.job, null::bigint, f.refusal, null::text, null::text, null::smallint, null::text,
-    null::smallint, null::smallint, null::boolean, null::text, null::timestamptz,
+    null::smallint, null::smallint, null::boolean, null::text, null::bigint, null::timestamptz,
     null::timestamptz, null::timestamptz, null::json, null::text[]
   from steady_queue_finish_jobs(
     p_jobs, p_claims, p_waited, p_ran, p_errors, p_limit_keys, p_keep) f;
   return query
   select * from steady_queue_claim_jobs(p_process, p_queues, p_count);
+  get diagnostics v_claimed = row_count;
+  if p_limit_keys is not null and p_followers > 0 and v_claimed > 0 then
+    return query
+    -- Under the number that the claim has just drawn.
+    select * from steady_queue_follow_jobs(
+      currval('steady_queue_claims'), p_limit_keys, p_queues, p_followers, p_count - v_claimed::integer);
+  end if;
   if p_limit_keys is not null then
     perform set_config('steady_queue.announce', '', true);
     perform steady_queue_announce_handed_over();
@@ -1225,26 +1333,35 @@ comment on function steady_queue_finish_and_claim_jobs is
   'Hands in what has finished and takes what is next, in one commit.';
 
 
--- Puts claimed jobs that were not started back to ready, behind what waits there. Returns those it
--- did not put back, because the claim is no longer the current one or somebody has locked the job.
--- Never waits.
+-- Puts claimed jobs that were not started back to ready, behind what waits there. A job in a slot of a
+-- limit keeps it; of several in one slot the first does, once none of them is left to run. Returns
+-- those it did not put back, because the claim is no longer the current one or somebody has locked
+-- the job. Never waits.
 create function steady_queue_release_jobs(p_jobs bigint[], p_claims bigint[])
 returns setof bigint
 language plpgsql
 set search_path from current
 as $$
 declare
+  v_locked bigint[];
   v_released bigint[];
 begin
   perform steady_queue_enter_ready();
+  v_locked := array(
+    select r.job from steady_queue_running r
+    join unnest(p_jobs, p_claims) as g(job, claim) on g.job = r.job and g.claim = r.claim
+    order by r.job
+    for update of r skip locked);
+
   with released as (
     delete from steady_queue_running r
-    where r.job = any (array(
-      select r.job from steady_queue_running r
-      join unnest(p_jobs, p_claims) as g(job, claim) on g.job = r.job and g.claim = r.claim
-      order by r.job
-      for update of r skip locked))
-    returning r.*
+    where r.job = any (v_locked)
+    returning r.job, r.attempt, r.lost_starts, r.suspect, r.limit_key,
+      case when not exists (
+        select from steady_queue_running s
+        where s.limit_key = r.limit_key and s.slot = r.slot
+          and (s.job < r.job or s.job <> all (v_locked)))
+      then r.holds_until end as holds_until
   ), ready as (
     insert into steady_queue_ready
       (lane, position, job, attempt, lost_starts, suspect, limit_key, holds_until)
@@ -2858,17 +2975,18 @@ comment on function steady_queue_misclaimed_jobs is 'Running jobs with an imposs
 create function steady_queue_exceeded_limits() returns table (limit_key text, found text)
 language sql stable
 begin atomic
-  select h.limit_key, format('held by %s, limit %s', count(*), max(j.limit_to))
+  select h.limit_key, format('held by %s, limit %s',
+    count(distinct h.slot) + count(*) filter (where h.slot is null), max(j.limit_to))
   from (
-    select r.job, r.limit_key from steady_queue_running r
+    select r.job, r.limit_key, r.slot from steady_queue_running r
     where r.limit_key is not null and r.holds_until > clock_timestamp()
     union all
-    select r.job, r.limit_key from steady_queue_ready r
+    select r.job, r.limit_key, null from steady_queue_ready r
     where r.holds_until > clock_timestamp()
   ) h
   join steady_queue_jobs j on j.id = h.job
   group by h.limit_key
-  having count(*) > max(j.limit_to);
+  having count(distinct h.slot) + count(*) filter (where h.slot is null) > max(j.limit_to);
 end;
 comment on function steady_queue_exceeded_limits is 'Limit keys with more holders than their limit.';
 
@@ -2880,16 +2998,32 @@ begin atomic
   select h.job, format('%s with limit %s, counted under %s until %s',
     h.state, coalesce(j.limit_key, 'none'), coalesce(h.limit_key, 'none'), coalesce(h.holds_until::text, 'never'))
   from (
-    select r.job, 'running' as state, r.limit_key, r.holds_until from steady_queue_running r
+    select r.job, 'running' as state, r.limit_key, r.slot, r.holds_until from steady_queue_running r
     union all
-    select r.job, 'ready', r.limit_key, r.holds_until from steady_queue_ready r
+    select r.job, 'ready', r.limit_key, null, r.holds_until from steady_queue_ready r
   ) h
   join steady_queue_jobs j on j.id = h.job
   where h.limit_key is distinct from j.limit_key
     or (h.limit_key is null and h.holds_until is not null)
-    or (h.state = 'running' and h.limit_key is not null and h.holds_until is null);
+    or (h.state = 'running' and h.limit_key is not null and (h.slot is null or h.holds_until is null))
+    or (h.limit_key is null and h.slot is not null);
 end;
 comment on function steady_queue_misheld_slots is 'Jobs without the slot that they should hold, or with another.';
+
+
+-- Jobs that share a slot although they are not of one claim and one limit key: two threads would run
+-- them at once.
+create function steady_queue_shared_slots() returns table (slot bigint, found text)
+language sql stable
+begin atomic
+  select r.slot, format('jobs %s of process %s', string_agg(r.job::text, ', ' order by r.job),
+    string_agg(distinct r.process::text, ' and '))
+  from steady_queue_running r
+  where r.slot is not null
+  group by r.slot
+  having count(distinct (r.claim, r.process, r.limit_key)) > 1;
+end;
+comment on function steady_queue_shared_slots is 'Slots in which jobs of several claims or limit keys run.';
 
 
 -- Limit keys with a free slot although somebody has been blocked for more than 2 s. A slot whose
@@ -2912,7 +3046,7 @@ begin atomic
   ) f
   cross join lateral (
     select (
-      select count(*) from steady_queue_running r
+      select count(distinct r.slot) from steady_queue_running r
       where r.limit_key = k.limit_key
         and r.holds_until > clock_timestamp() - p_maintained_every - interval '2 seconds')
     + (
@@ -3055,6 +3189,9 @@ begin atomic
   union all
   select 'a slot belongs to its job', v.job::text, v.found
   from steady_queue_misheld_slots() v
+  union all
+  select 'jobs in a slot are of one claim', v.slot::text, v.found
+  from steady_queue_shared_slots() v
   union all
   select 'a free slot is handed over', v.limit_key, v.found
   from steady_queue_idle_slots(p_maintained_every) v

@@ -10,6 +10,10 @@ create sequence steady_queue_claims;
 comment on sequence steady_queue_claims is
   'Claim numbers: the fence that keeps a worker declared dead from finishing a job given to another.';
 
+create sequence steady_queue_slot_numbers;
+comment on sequence steady_queue_slot_numbers is
+  'Numbers of slots of limits, one each time that a claim puts a job into one.';
+
 create sequence steady_queue_process_numbers;
 comment on sequence steady_queue_process_numbers is
   'Process numbers, given at boot.';
@@ -133,12 +137,15 @@ create table steady_queue_running (
   lost_starts smallint not null,
   suspect boolean not null,
   limit_key text,
+  slot bigint,
   holds_until timestamptz,
   claimed_at timestamptz not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,
   autovacuum_vacuum_cost_delay = 0);
 comment on table steady_queue_running is
   'Jobs that a process has claimed. Only the holder of the claim number can finish them.';
+comment on column steady_queue_running.slot is
+  'The slot of limit_key that the job is in. Several jobs in one run one after the other, in one thread.';
 -- steady_queue_slots_held
 create index steady_queue_running_holders on steady_queue_running (limit_key) where limit_key is not null;
 

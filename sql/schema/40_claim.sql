@@ -72,13 +72,14 @@ comment on function steady_queue_sort_jobs is 'Gives jobs of queues and prioriti
 
 
 -- How many slots of each key are taken: by running jobs, and by ready ones that were handed a slot.
--- A holder past its guaranteed time no longer counts.
+-- Jobs that run one after the other in one slot count once, until the last of them has ended. A holder
+-- past its guaranteed time no longer counts.
 create function steady_queue_slots_held(p_keys text[])
 returns table (limit_key text, held bigint)
 language sql stable
 begin atomic
   select k.limit_key,
-    (select count(*) from steady_queue_running r
+    (select count(distinct r.slot) from steady_queue_running r
      where r.limit_key = k.limit_key and r.holds_until > clock_timestamp())
     + (select count(*) from steady_queue_ready r
        where r.limit_key = k.limit_key and r.holds_until > clock_timestamp())
@@ -249,14 +250,9 @@ $$;
 comment on function steady_queue_admit is 'Gives limited jobs their slots, parks those that find none.';
 
 
--- Moves up to p_count ready jobs of these queues to running, owned by the process under one new
--- claim number, and returns them with their arguments and the errors of earlier attempts, in the
--- order in which they should start.
--- Never waits for another transaction; rows locked by others are skipped, so that an empty answer
--- does not mean that nothing is ready (steady_queue_is_quiet does).
--- Raises SQ001 when the process is not, or no longer, registered.
-create function steady_queue_claim_jobs(p_process bigint, p_queues text[], p_count integer)
-returns table (
+-- What a worker needs to know of a job that it has claimed. errors and workers are those of earlier
+-- attempts.
+create type steady_queue_claimed_job as (
   job bigint,
   claim bigint,
   task text,
@@ -268,12 +264,24 @@ returns table (
   lost_starts smallint,
   suspect boolean,
   limit_key text,
+  slot bigint,
   run_after timestamptz,
   enqueued_at timestamptz,
   claimed_at timestamptz,
   errors json,
   workers text[]
-)
+);
+comment on type steady_queue_claimed_job is 'A job as a claim returns it.';
+
+
+-- Moves up to p_count ready jobs of these queues to running, owned by the process under one new
+-- claim number, and returns them with their arguments and the errors of earlier attempts, in the
+-- order in which they should start.
+-- Never waits for another transaction; rows locked by others are skipped, so that an empty answer
+-- does not mean that nothing is ready (steady_queue_is_quiet does).
+-- Raises SQ001 when the process is not, or no longer, registered.
+create function steady_queue_claim_jobs(p_process bigint, p_queues text[], p_count integer)
+returns setof steady_queue_claimed_job
 language plpgsql
 set search_path from current
 set plan_cache_mode = force_generic_plan
@@ -346,19 +354,20 @@ begin
           -- A slot that was handed over is not prolonged, should it run out at this moment.
           case when t.admitted then clock_timestamp() + j.limit_for else t.holds_until end
             as holds_until,
+          case when t.limit_key is not null then nextval('steady_queue_slot_numbers') end as slot,
           j.task, j.backend, j.queue, j.priority, j.arguments, j.run_after, j.enqueued_at,
           clock_timestamp() as claimed_at
         from taken t
         join steady_queue_jobs j on j.id = t.job
       ), running as (
         insert into steady_queue_running
-          (job, claim, process, attempt, lost_starts, suspect, limit_key, holds_until, claimed_at)
-        select c.job, v_claim, p_process, c.attempt, c.lost_starts, c.suspect, c.limit_key,
+          (job, claim, process, attempt, lost_starts, suspect, limit_key, slot, holds_until, claimed_at)
+        select c.job, v_claim, p_process, c.attempt, c.lost_starts, c.suspect, c.limit_key, c.slot,
           c.holds_until, c.claimed_at
         from claimed c
       )
       select c.job, v_claim, c.task::text, c.backend, c.queue::text, c.priority::smallint,
-        c.arguments::text, c.attempt, c.lost_starts, c.suspect, c.limit_key,
+        c.arguments::text, c.attempt, c.lost_starts, c.suspect, c.limit_key, c.slot,
         c.run_after::timestamptz, c.enqueued_at, c.claimed_at,
         past.errors, past.workers
       from claimed c
@@ -389,6 +398,103 @@ end
 $$;
 comment on function steady_queue_claim_jobs is
   'Moves ready jobs to running for a process and returns them. Claim order is one line here and the index steady_queue_ready_claim.';
+
+
+-- Lets blocked jobs follow those that claim p_claim has put into slots of these keys: they become
+-- running under the same claim number and in the same slot, for the worker to run one after the
+-- other. At most p_each for each slot and p_count in all, spread evenly.
+-- Only who would be handed the slot next follows: from the front of the line, of the priority of the
+-- job in the slot, and only while every slot of the key is taken, or others should have the job. Only
+-- what is sure to be short of trouble: a first attempt, no suspect, of a queue that the worker serves,
+-- and with a guarantee that outlasts the second that a follower may wait for its turn (a worker gives
+-- back those that waited longer). Never waits: keys and jobs that somebody has locked are left out.
+create function steady_queue_follow_jobs(
+  p_claim bigint,
+  p_keys text[],
+  p_queues text[],
+  p_each integer,
+  p_count integer
+) returns setof steady_queue_claimed_job
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  v_keys text[];
+begin
+  v_keys := steady_queue_lock_keys(array(
+    select distinct r.limit_key from steady_queue_running r
+    where r.limit_key = any (p_keys) and r.claim = p_claim));
+
+  -- A statement of its own, so that it sees what the last holder of the lock did.
+  return query
+  with leaders as materialized (
+    select r.limit_key, r.slot, r.process, j.priority,
+      row_number() over (partition by r.limit_key, j.priority order by r.job) - 1 as place,
+      count(*) over (partition by r.limit_key, j.priority) as count
+    from steady_queue_running r
+    join steady_queue_jobs j on j.id = r.job
+    where r.limit_key = any (v_keys) and r.claim = p_claim and not r.suspect
+      -- One whose slot is running out would be counted anew with its followers.
+      and r.holds_until > clock_timestamp() + interval '1 second'
+  ), line as (
+    select n.*,
+      row_number() over turn - 1 as place,
+      n.priority = first_value(n.priority) over turn and bool_and(n.may) over turn as may_follow
+    from steady_queue_slots_held(v_keys) h
+    cross join lateral (
+      select b.job, b.limit_key, b.priority, not b.suspect and b.attempt = 0
+        -- No slot is free, and none was taken beyond a lowered limit.
+        and j.limit_to = h.held and j.limit_for >= interval '10 seconds' and exists (
+          select from unnest(p_queues) as q(pattern)
+          where j.queue = q.pattern
+            or (right(q.pattern, 1) = '*' and starts_with(j.queue, left(q.pattern, -1)))) as may
+      from steady_queue_blocked b
+      join steady_queue_jobs j on j.id = b.job
+      where b.limit_key = h.limit_key
+        and not exists (select from steady_queue_pauses p where p.queue = j.queue)
+      order by b.priority desc, b.job
+      limit p_each * (select count(*) from leaders l where l.limit_key = h.limit_key)
+      -- One that somebody has locked, to discard it, is passed over.
+      for update of b skip locked
+    ) n
+    window turn as (partition by n.limit_key order by n.priority desc, n.job)
+  ), lucky as materialized (
+    select f.job, f.place, l.slot, l.process
+    from line f
+    join leaders l on l.limit_key = f.limit_key and l.priority = f.priority
+      and l.place = f.place % l.count and f.place < p_each * l.count
+    where f.may_follow
+    order by f.place, f.job
+    limit p_count
+  ), unblocked as (
+    delete from steady_queue_blocked b using lucky
+    where b.job = lucky.job
+    returning b.job, b.attempt, b.lost_starts, b.suspect, b.limit_key, lucky.slot, lucky.process
+  ), claimed as (
+    select u.*, j.task, j.backend, j.queue, j.priority, j.arguments, j.run_after, j.enqueued_at,
+      j.limit_for, clock_timestamp() as claimed_at
+    from unblocked u
+    join steady_queue_jobs j on j.id = u.job
+  ), running as (
+    insert into steady_queue_running
+      (job, claim, process, attempt, lost_starts, suspect, limit_key, slot, holds_until, claimed_at)
+    select c.job, p_claim, c.process, c.attempt, c.lost_starts, c.suspect, c.limit_key, c.slot,
+      c.claimed_at + c.limit_for, c.claimed_at
+    from claimed c
+  )
+  select c.job, p_claim, c.task::text, c.backend, c.queue::text, c.priority::smallint,
+    c.arguments::text, c.attempt, c.lost_starts, c.suspect, c.limit_key, c.slot,
+    c.run_after::timestamptz, c.enqueued_at, c.claimed_at, null::json, null::text[]
+  from claimed c
+  order by c.job;
+end
+$$;
+comment on function steady_queue_follow_jobs is 'Claims blocked jobs to run one after the other in slots just taken.';
 
 
 -- The topics to wait for on behalf of these queues: each listed name, and 'queue:*' where a prefix

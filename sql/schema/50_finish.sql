@@ -133,7 +133,9 @@ comment on function steady_queue_announce_handed_over is 'Announces jobs that we
 -- Finishes, then claims, in one call and one commit: the parameters are those of
 -- steady_queue_finish_jobs and of steady_queue_claim_jobs. Returns the refused outcomes first, with
 -- the refusal as task and without a claim, then the claimed jobs. Slots that the finish hands over
--- are mostly claimed in the same call, so that only the rest is announced.
+-- are mostly claimed in the same call, so that only the rest is announced; with p_followers each job
+-- that got one brings up to so many blocked ones along, which run after it in the same slot. They come
+-- last, in the order in which they should start, and are among p_count.
 create function steady_queue_finish_and_claim_jobs(
   p_jobs bigint[],
   p_claims bigint[],
@@ -144,40 +146,33 @@ create function steady_queue_finish_and_claim_jobs(
   p_keep boolean,
   p_process bigint,
   p_queues text[],
-  p_count integer
-) returns table (
-  job bigint,
-  claim bigint,
-  task text,
-  backend text,
-  queue text,
-  priority smallint,
-  arguments text,
-  attempt smallint,
-  lost_starts smallint,
-  suspect boolean,
-  limit_key text,
-  run_after timestamptz,
-  enqueued_at timestamptz,
-  claimed_at timestamptz,
-  errors json,
-  workers text[]
-)
+  p_count integer,
+  p_followers integer default 0
+) returns setof steady_queue_claimed_job
 language plpgsql
 set search_path from current
 as $$
+declare
+  v_claimed bigint;
 begin
   if p_limit_keys is not null then
     perform set_config('steady_queue.announce', 'later', true);
   end if;
   return query
   select f.job, null::bigint, f.refusal, null::text, null::text, null::smallint, null::text,
-    null::smallint, null::smallint, null::boolean, null::text, null::timestamptz,
+    null::smallint, null::smallint, null::boolean, null::text, null::bigint, null::timestamptz,
     null::timestamptz, null::timestamptz, null::json, null::text[]
   from steady_queue_finish_jobs(
     p_jobs, p_claims, p_waited, p_ran, p_errors, p_limit_keys, p_keep) f;
   return query
   select * from steady_queue_claim_jobs(p_process, p_queues, p_count);
+  get diagnostics v_claimed = row_count;
+  if p_limit_keys is not null and p_followers > 0 and v_claimed > 0 then
+    return query
+    -- Under the number that the claim has just drawn.
+    select * from steady_queue_follow_jobs(
+      currval('steady_queue_claims'), p_limit_keys, p_queues, p_followers, p_count - v_claimed::integer);
+  end if;
   if p_limit_keys is not null then
     perform set_config('steady_queue.announce', '', true);
     perform steady_queue_announce_handed_over();
@@ -188,26 +183,35 @@ comment on function steady_queue_finish_and_claim_jobs is
   'Hands in what has finished and takes what is next, in one commit.';
 
 
--- Puts claimed jobs that were not started back to ready, behind what waits there. Returns those it
--- did not put back, because the claim is no longer the current one or somebody has locked the job.
--- Never waits.
+-- Puts claimed jobs that were not started back to ready, behind what waits there. A job in a slot of a
+-- limit keeps it; of several in one slot the first does, once none of them is left to run. Returns
+-- those it did not put back, because the claim is no longer the current one or somebody has locked
+-- the job. Never waits.
 create function steady_queue_release_jobs(p_jobs bigint[], p_claims bigint[])
 returns setof bigint
 language plpgsql
 set search_path from current
 as $$
 declare
+  v_locked bigint[];
   v_released bigint[];
 begin
   perform steady_queue_enter_ready();
+  v_locked := array(
+    select r.job from steady_queue_running r
+    join unnest(p_jobs, p_claims) as g(job, claim) on g.job = r.job and g.claim = r.claim
+    order by r.job
+    for update of r skip locked);
+
   with released as (
     delete from steady_queue_running r
-    where r.job = any (array(
-      select r.job from steady_queue_running r
-      join unnest(p_jobs, p_claims) as g(job, claim) on g.job = r.job and g.claim = r.claim
-      order by r.job
-      for update of r skip locked))
-    returning r.*
+    where r.job = any (v_locked)
+    returning r.job, r.attempt, r.lost_starts, r.suspect, r.limit_key,
+      case when not exists (
+        select from steady_queue_running s
+        where s.limit_key = r.limit_key and s.slot = r.slot
+          and (s.job < r.job or s.job <> all (v_locked)))
+      then r.holds_until end as holds_until
   ), ready as (
     insert into steady_queue_ready
       (lane, position, job, attempt, lost_starts, suspect, limit_key, holds_until)

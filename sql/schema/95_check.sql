@@ -66,17 +66,18 @@ comment on function steady_queue_misclaimed_jobs is 'Running jobs with an imposs
 create function steady_queue_exceeded_limits() returns table (limit_key text, found text)
 language sql stable
 begin atomic
-  select h.limit_key, format('held by %s, limit %s', count(*), max(j.limit_to))
+  select h.limit_key, format('held by %s, limit %s',
+    count(distinct h.slot) + count(*) filter (where h.slot is null), max(j.limit_to))
   from (
-    select r.job, r.limit_key from steady_queue_running r
+    select r.job, r.limit_key, r.slot from steady_queue_running r
     where r.limit_key is not null and r.holds_until > clock_timestamp()
     union all
-    select r.job, r.limit_key from steady_queue_ready r
+    select r.job, r.limit_key, null from steady_queue_ready r
     where r.holds_until > clock_timestamp()
   ) h
   join steady_queue_jobs j on j.id = h.job
   group by h.limit_key
-  having count(*) > max(j.limit_to);
+  having count(distinct h.slot) + count(*) filter (where h.slot is null) > max(j.limit_to);
 end;
 comment on function steady_queue_exceeded_limits is 'Limit keys with more holders than their limit.';
 
@@ -88,16 +89,32 @@ begin atomic
   select h.job, format('%s with limit %s, counted under %s until %s',
     h.state, coalesce(j.limit_key, 'none'), coalesce(h.limit_key, 'none'), coalesce(h.holds_until::text, 'never'))
   from (
-    select r.job, 'running' as state, r.limit_key, r.holds_until from steady_queue_running r
+    select r.job, 'running' as state, r.limit_key, r.slot, r.holds_until from steady_queue_running r
     union all
-    select r.job, 'ready', r.limit_key, r.holds_until from steady_queue_ready r
+    select r.job, 'ready', r.limit_key, null, r.holds_until from steady_queue_ready r
   ) h
   join steady_queue_jobs j on j.id = h.job
   where h.limit_key is distinct from j.limit_key
     or (h.limit_key is null and h.holds_until is not null)
-    or (h.state = 'running' and h.limit_key is not null and h.holds_until is null);
+    or (h.state = 'running' and h.limit_key is not null and (h.slot is null or h.holds_until is null))
+    or (h.limit_key is null and h.slot is not null);
 end;
 comment on function steady_queue_misheld_slots is 'Jobs without the slot that they should hold, or with another.';
+
+
+-- Jobs that share a slot although they are not of one claim and one limit key: two threads would run
+-- them at once.
+create function steady_queue_shared_slots() returns table (slot bigint, found text)
+language sql stable
+begin atomic
+  select r.slot, format('jobs %s of process %s', string_agg(r.job::text, ', ' order by r.job),
+    string_agg(distinct r.process::text, ' and '))
+  from steady_queue_running r
+  where r.slot is not null
+  group by r.slot
+  having count(distinct (r.claim, r.process, r.limit_key)) > 1;
+end;
+comment on function steady_queue_shared_slots is 'Slots in which jobs of several claims or limit keys run.';
 
 
 -- Limit keys with a free slot although somebody has been blocked for more than 2 s. A slot whose
@@ -120,7 +137,7 @@ begin atomic
   ) f
   cross join lateral (
     select (
-      select count(*) from steady_queue_running r
+      select count(distinct r.slot) from steady_queue_running r
       where r.limit_key = k.limit_key
         and r.holds_until > clock_timestamp() - p_maintained_every - interval '2 seconds')
     + (
@@ -263,6 +280,9 @@ begin atomic
   union all
   select 'a slot belongs to its job', v.job::text, v.found
   from steady_queue_misheld_slots() v
+  union all
+  select 'jobs in a slot are of one claim', v.slot::text, v.found
+  from steady_queue_shared_slots() v
   union all
   select 'a free slot is handed over', v.limit_key, v.found
   from steady_queue_idle_slots(p_maintained_every) v

@@ -370,6 +370,7 @@ class Migration(migrations.Migration):
                         ("claim", models.BigIntegerField()),
                         ("process", models.BigIntegerField()),
                         ("limit_key", models.TextField(null=True)),
+                        ("slot", models.BigIntegerField(null=True)),
                         ("holds_until", models.DateTimeField(null=True)),
                         ("claimed_at", models.DateTimeField()),
                     ],

@@ -158,12 +158,26 @@ class TestLimits:
         assert self.check() == []
 
     @pytest.mark.parametrize(
-        "damage", ["limit_key = 'l'", "limit_key = null, holds_until = null", "holds_until = null"]
+        "damage",
+        [
+            "limit_key = 'l'",
+            "limit_key = null, holds_until = null",
+            "holds_until = null",
+            "slot = null",
+            "limit_key = null, holds_until = null, slot = 7",
+        ],
     )
     def test_a_running_job_without_the_slot_of_its_limit(self, damage):
         [job] = self.run_one_of(1)
         self.sql(f"update steady_queue_running set {damage}")
         assert self.check() == [("a slot belongs to its job", str(job))]
+
+    @pytest.mark.parametrize("column", ["claim", "process"])
+    def test_jobs_of_two_claims_or_processes_in_one_slot(self, column):
+        [first, _] = self.run_one_of(2, to=2)
+        self.sql("update steady_queue_running set slot = 7, claim = 1, process = 1")
+        self.sql(f"update steady_queue_running set {column} = 2 where job = %s", first)
+        assert self.check() == [("jobs in a slot are of one claim", "7")]
 
     def test_a_ready_job_with_a_slot_of_no_limit(self):
         job = self.queue.enqueue()
@@ -226,7 +240,7 @@ class TestProcesses:
     def hold(self, count):
         self.sql(
             "insert into steady_queue_running "
-            "select job, 1, %s, 0, 0, false, null, null, now() from generate_series(1, %s) job",
+            "select job, 1, %s, 0, 0, false, null, null, null, now() from generate_series(1, %s) job",
             self.worker,
             count,
         )

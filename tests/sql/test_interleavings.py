@@ -106,6 +106,21 @@ class Actor(Session):
             if refused.get(job) != "busy":
                 self.on_commit(self.world.claimed.pop, job, None)
 
+    def finish_and_claim_some(self) -> None:
+        process, jobs = self.random.choice(self.world.processes), self.claims()
+        queues = self.random.choice([["*"], ["a"], ["b", "*"]])
+        refused, claimed = self.finish_and_claim(
+            jobs,
+            process,
+            *queues,
+            count=self.random.randint(1, 9),
+            followers=self.random.randint(0, 3),
+        )
+        for job in set(jobs) - {job for job, refusal in refused.items() if refusal == "busy"}:
+            self.on_commit(self.world.claimed.pop, job, None)
+        self.on_commit(self.world.claimed.update, claimed)
+        self.on_commit(self.world.claims.extend, claimed.values())
+
     def release_some(self) -> None:
         jobs = self.claims()
         for job in set(jobs) - set(self.release(jobs)):
@@ -167,6 +182,7 @@ CALLS: dict[str, Callable[[Actor], None]] = {
     "enqueue": Actor.enqueue_some,
     "claim": Actor.claim_some,
     "finish": Actor.finish_some,
+    "finish and claim": Actor.finish_and_claim_some,
     "release": Actor.release_some,
     "disown": Actor.disown_some,
     "recover": Actor.recover_one,
@@ -176,7 +192,7 @@ CALLS: dict[str, Callable[[Actor], None]] = {
     "advance marks": Actor.advance_marks,
     **BY_A_PERSON,
 }
-OFTEN = ["enqueue", "claim", "finish"] * 3
+OFTEN = ["enqueue", "enqueue", "claim", "finish", "finish and claim"] * 2
 """The flow, beside one of each of the others."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,7 @@ class Job:
     position: int = 0
     has_lane: bool = True
     hold: str | None = None
+    slot: int | None = None
     due: int | None = None
     attempt: int = 0
     lost_starts: int = 0
@@ -74,7 +76,18 @@ class Model:
         return [job for job in self.jobs.values() if job.state in states]
 
     def held(self, key: str | None) -> int:
-        return sum(job.key == key and job.hold == LIVE for job in self.within("ready", "running"))
+        ready = sum(job.key == key and job.hold == LIVE for job in self.within("ready"))
+        return ready + len(
+            {j.slot for j in self.within("running") if j.key == key and j.hold == LIVE}
+        )
+
+    def slots(self) -> list[list[int]]:
+        """The running jobs that have one, by their slots."""
+        limited = sorted((j for j in self.within("running") if j.key), key=lambda job: job.id)
+        jobs: dict[int | None, list[int]] = {}
+        for job in limited:
+            jobs.setdefault(job.slot, []).append(job.id)
+        return list(jobs.values())
 
     def blocked(self, key: str | None) -> list[Job]:
         """Who waits for the key and may be served, first in line first."""
@@ -96,6 +109,9 @@ class Model:
             job.hold = LIVE
         self.make_ready(sorted(lucky, key=lambda job: (-job.priority, job.id)))
         self.unattended -= keys
+        self.look_behind(keys)
+
+    def look_behind(self, keys: set[str]) -> None:
         for key in keys:
             rest = self.blocked(key)
             if rest and self.held(key) < rest[0].to:
@@ -122,16 +138,59 @@ class Model:
         self.lanes |= {(job.queue, job.priority) for job in new}
         self.make_ready(new)
 
+    def follow(
+        self, claimed: list[int], keys: set[str], queues: list[str], each: int, count: int
+    ) -> list[int]:
+        """Who follows the claimed jobs into their slots, in the order of the line."""
+        places = [
+            (place, job.id, leader)
+            for key in keys
+            for place, job, leader in self._places(claimed, key, queues, each)
+        ]
+        for _, job, leader in (
+            lucky := sorted(places, key=lambda place: place[:2])[: max(count, 0)]
+        ):
+            self.jobs[job].state, self.jobs[job].hold = "running", LIVE
+            self.jobs[job].process, self.jobs[job].slot = leader.process, leader.slot
+        self.look_behind(keys)
+        return sorted(job for _, job, _ in lucky)
+
+    def _places(
+        self, claimed: list[int], key: str, queues: list[str], each: int
+    ) -> Iterator[tuple[int, Job, Job]]:
+        """From the front of the line, as long as they may follow: place, job and leader."""
+        line, held = self.blocked(key), self.held(key)
+        leaders = (
+            [
+                job
+                for job in (self.jobs[id] for id in sorted(claimed))
+                if job.key == key and not job.suspect and job.priority == line[0].priority
+            ]
+            if line
+            else []
+        )
+        for place, job in enumerate(line[: each * len(leaders)]):
+            alike = (job.priority, job.to, job.attempt) == (line[0].priority, held, 0)
+            if not alike or job.suspect or self._place(job.queue, queues) is None:
+                return
+            yield place, job, leaders[place % len(leaders)]
+
+    @staticmethod
+    def _place(queue: str, queues: list[str]) -> int | None:
+        """Where in the list the queue is served, if it is."""
+        places = [
+            place
+            for place, pattern in enumerate(queues)
+            if queue == pattern or (pattern[-1] == "*" and queue.startswith(pattern[:-1]))
+        ]
+        return places[0] if places else None
+
     def _ranks(self, queues: list[str]) -> list[set[tuple[str, int, bool]]]:
         ranks: dict[tuple[int, int, bool], set[tuple[str, int, bool]]] = {}
         for queue, priority, express in {job.lane for job in self.within("ready")}:
-            places = [
-                place
-                for place, pattern in enumerate(queues)
-                if queue == pattern or (pattern[-1] == "*" and queue.startswith(pattern[:-1]))
-            ]
-            if places and queue not in self.paused:
-                rank = (places[0], -priority, not express)
+            place = self._place(queue, queues)
+            if place is not None and queue not in self.paused:
+                rank = (place, -priority, not express)
                 ranks.setdefault(rank, set()).add((queue, priority, express))
         return [ranks[rank] for rank in sorted(ranks)]
 
@@ -153,6 +212,7 @@ class Model:
             (admitted if fits and not passed else refused).append(job)
         for job in admitted:
             job.state, job.process, job.hold = "running", process, job.key and LIVE
+            job.slot = self.next()
             claimed.append(job.id)
         for job in refused:
             job.hold = None
@@ -173,6 +233,15 @@ class Model:
             self.end(job, how)
         if how == "successful" and not keep:
             del self.jobs[job.id]
+
+    def release(self, jobs: list[Job]) -> None:
+        for job in (jobs := sorted(jobs, key=lambda job: job.id)):
+            slot = [j for j in self.within("running") if j.key and j.slot == job.slot]
+            if any(other not in jobs or other.id < job.id for other in slot):
+                job.hold = None
+                # Unless who keeps the slot is past its duration.
+                self.unattended.add(job.key or "")
+        self.make_ready(jobs)
 
     def recover(self, process: int, started: list[int] | None) -> None:
         lost = [job for job in self.within("running") if job.process == process]
@@ -384,6 +453,38 @@ class Machine(RuleBasedStateMachine):
             self.model.finish(job, how, keep)
         self.model.hand_over({job.key for job in jobs if job.key})
 
+    @some("running")
+    @rule(
+        data=st.data(),
+        place=st.integers(0, 1),
+        queues=LISTS,
+        count=st.sampled_from([1, 2, 5, 20]),
+        followers=st.sampled_from([0, 1, 2, 20]),
+    )
+    def finish_and_claim(
+        self, data: Any, place: int, queues: list[str], count: int, followers: int
+    ) -> None:
+        jobs = self.pick(data, "running", most=3)
+        self.forget_claims(jobs)
+        process, keys = self.processes[place], {job.key for job in jobs if job.key}
+        refused, claimed = self.queue.finish_and_claim(
+            {job.id: job.claim for job in jobs},
+            process,
+            *queues,
+            count=count,
+            followers=followers,
+            keys=sorted(keys),
+        )
+        assert refused == {}
+        for job in jobs:
+            self.model.finish(job, "successful", keep=True)
+        self.model.hand_over(keys)
+        expected = self.model.claim(process, queues, count)
+        expected += self.model.follow(expected, keys, queues, followers, count - len(expected))
+        assert list(claimed) == expected
+        for id, claim in claimed.items():
+            self.model.jobs[id].claim = claim
+
     @precondition(lambda self: self.past_claims)
     @rule(data=st.data(), release=st.booleans())
     def use_a_stale_claim(self, data: Any, release: bool) -> None:
@@ -403,7 +504,7 @@ class Machine(RuleBasedStateMachine):
         self.forget_claims(jobs)
         ids, claims = [job.id for job in jobs], [job.claim for job in jobs]
         assert self.run("select steady_queue_release_jobs(%s, %s)", ids, claims) == []
-        self.model.make_ready(sorted(jobs, key=lambda job: job.id))
+        self.model.release(jobs)
 
     @some("running")
     @rule(data=st.data(), place=st.integers(0, 1))
@@ -415,7 +516,7 @@ class Machine(RuleBasedStateMachine):
         self.forget_claims(jobs)
         disown = "select steady_queue_disown_jobs(%s, %s::bigint[])"
         assert self.run(disown, process, [job.id for job in known]) == [(len(jobs),)]
-        self.model.make_ready(sorted(jobs, key=lambda job: job.id))
+        self.model.release(jobs)
 
     @some("running")
     @rule(
@@ -520,6 +621,7 @@ class Machine(RuleBasedStateMachine):
         order = self.run("select job from steady_queue_ready order by position")
         ready = sorted(self.model.within("ready"), key=lambda job: job.position)
         assert [job for (job,) in order] == [job.id for job in ready]
+        assert self.queue.slots() == self.model.slots()
 
     @invariant()
     def nothing_is_violated(self) -> None:

@@ -201,7 +201,7 @@ def handed_over(other, listening):
         running = worker.claim(process)
         listener = listening("queue:default")
         finished = (list(running), list(running.values()), [0.0] * 2, [0.0] * 2, None, ["k"], True)
-        arguments = (*finished, process, ["*"], count)
+        arguments = (*finished, process, ["*"], count, 0)
         claimed = worker.run(queries.FINISH_AND_CLAIM_JOBS, *arguments)
         assert len(claimed) == count
         return told(listener)

@@ -282,6 +282,92 @@ class TestRecover:
         assert queue.run("select job from steady_queue_ready") == [(job,)]
 
 
+class TestFollow:
+    """A leader and its follower run in one slot, and two more stand in line."""
+
+    @pytest.fixture(autouse=True)
+    def _slot(self, queue, worker):
+        _, *self.jobs = limited(queue, 5)
+        self.leader, self.follower, *self.line = self.jobs
+        running = queue.claim(worker)
+        _, self.claimed = queue.finish_and_claim(running, worker, followers=1)
+        assert queue.slots() == [[self.leader, self.follower]]
+
+    def of(self, *jobs):
+        return {job: self.claimed[job] for job in jobs}
+
+    def test_recovering_against_finishing_the_leader_hands_the_slot_over_once(
+        self, queue, worker, one, two
+    ):
+        assert one.finish_limited(self.of(self.leader), "k") == {}
+        assert two.recover(worker, [self.follower]) is None
+        two.commit()
+        one.commit()
+        assert two.recover(worker, [self.follower]) == 1
+        two.commit()
+        assert queue.states(*self.jobs) == ["successful", "ready", "ready", "blocked"]
+
+    def test_finishing_the_follower_against_recovering_comes_too_late(
+        self, queue, worker, one, two
+    ):
+        assert one.recover(worker, [self.leader]) == 2
+        assert two.finish_limited(self.of(self.follower), "k") == {self.follower: "busy"}
+        two.commit()
+        one.commit()
+        assert two.finish_limited(self.of(self.follower), "k") == {self.follower: "stale"}
+        two.commit()
+        assert queue.states(*self.jobs) == ["ready", "ready", "ready", "blocked"]
+
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_one_of_them_that_a_person_has_locked_keeps_the_slot(
+        self, queue, worker, one, two, place
+    ):
+        held, ended = self.jobs[place], self.jobs[1 - place]
+        one.run("select * from steady_queue_running where job = %s for update", held)
+        refused, claimed = two.finish_and_claim(self.claimed, worker)
+        assert (refused, claimed) == ({held: "busy"}, {})
+        two.commit()
+        one.commit()
+        assert queue.states(held, ended, *self.line) == [
+            "running", "successful", "blocked", "blocked"
+        ]  # fmt: skip
+        _, claimed = two.finish_and_claim(self.of(held), worker)
+        two.commit()
+        assert list(claimed) == self.line
+
+    def test_given_back_beside_one_that_a_person_has_locked_they_keep_no_slot(
+        self, queue, worker, one, two
+    ):
+        one.run("select * from steady_queue_running where job = %s for update", self.follower)
+        assert two.release(self.claimed) == [self.follower]
+        two.commit()
+        one.commit()
+        assert queue.claim(queue.process()) == {}
+        assert two.release(self.of(self.follower)) == []
+        two.commit()
+        assert list(queue.claim(worker)) == [self.follower]
+
+    def test_a_job_that_is_being_discarded_does_not_follow(self, queue, worker, one, two):
+        next_leader, discarded = self.line
+        [last] = limited(queue)
+        assert queue.claim(worker) == {}
+        one.discard(discarded)
+        _, claimed = two.finish_and_claim(self.claimed, worker)
+        assert list(claimed) == [next_leader, last]
+        two.commit()
+        one.commit()
+
+    def test_nobody_follows_under_a_key_that_another_is_deciding_about(
+        self, queue, worker, one, two
+    ):
+        queue.finish_limited(self.claimed, "k")
+        one.run("select * from steady_queue_semaphores for update")
+        _, claimed = two.finish_and_claim({}, worker)
+        assert list(claimed) == self.line[:1]
+        two.commit()
+        one.commit()
+
+
 def steady(queue):
     """A supervisor that may call others dead."""
     sweeper = queue.process("supervisor")
