@@ -109,6 +109,7 @@ class Worker(Loop):
                 steady_queue.preserve_finished_jobs,
                 self.queues,
                 room,
+                self.crew.followers(),
             )
             reach(f"{call}.after")
         except BaseException as error:
@@ -167,8 +168,7 @@ class Worker(Loop):
                 logger.warning("disowned: process=%s jobs=%s", self.name, count)
 
     def _rest_after(self, claimed: int, room: int) -> float:
-        if self.crew.stalled():
-            self._release(self.crew.give_back())
+        self._release(self.crew.stalled())
         seconds = self.rest.look_again() if self._busy else self._until_event(claimed, room)
         if self.crew.waiting:
             seconds = min(seconds, STALLED)

@@ -11,7 +11,7 @@ from tests.conftest import PATIENCE
 
 
 def job(number, suspect=False):
-    return SimpleNamespace(id=number, suspect=suspect)
+    return SimpleNamespace(id=number, suspect=suspect, slot=None)
 
 
 @pytest.fixture
