@@ -118,8 +118,11 @@ class Crew:
 
     @property
     def waiting(self) -> bool:
-        """Whether a job waits for a thread."""
-        return not self._waiting.empty() or any(self._followers)
+        """Whether a job waits for a thread, or an outcome to be taken.
+
+        In this order: a thread leaves the outcome before it takes the follower.
+        """
+        return not self._waiting.empty() or any(self._followers) or bool(self._outcomes)
 
     @property
     def jobs(self) -> list[int]:

@@ -6,7 +6,15 @@ import signal
 import pytest
 from django.tasks import default_task_backend
 
-from tests.app.tasks import limited_gated, limited_gated_by_key, only_one_gated
+from steady_queue.concurrency import limits_concurrency
+from tests.app.tasks import (
+    gated,
+    limited_gated,
+    limited_gated_by_key,
+    nap,
+    noop,
+    only_one_gated,
+)
 
 pytestmark = pytest.mark.processes
 
@@ -76,3 +84,84 @@ def test_a_job_that_finds_no_slot_is_discarded_and_never_runs(node, watch):
     only_one_gated.enqueue("third")
     watch.until_states(successful=2, discarded=1)
     assert watch.heard() == ["first begins", "first ends", "third begins", "third ends"]
+
+
+def enqueue_short(*more, count=60, to=1):
+    """Jobs that say k, with others amid them."""
+    short, *others = (
+        limits_concurrency(key="k", group="short", to=to)(task) for task in (nap, *more)
+    )
+    calls = [(short, [0, "k"], {}) for _ in range(count)]
+    default_task_backend.enqueue_all(
+        [*calls, *((other, [other.name], {}) for other in others), *calls]
+    )
+    return 2 * count + len(others)
+
+
+def heard_of_k(watch):
+    return [watch.heard().count(f"k {verb}") for verb in ("begins", "ends")]
+
+
+def test_short_jobs_of_one_key_come_to_share_a_slot(node, watch):
+    node("--only-work")
+    task = limits_concurrency(key="k")(noop)
+    before = watch.value("select nextval('steady_queue_slot_numbers')")
+
+    def shared():
+        if not watch.states().keys() - {"successful"}:
+            default_task_backend.enqueue_all([(task, [], {})] * 20)
+        return watch.value(
+            "select count(*) > (select last_value - %s from steady_queue_slot_numbers) "
+            "from steady_queue_outcomes",
+            before,
+        )
+
+    watch.until(shared, "a slot with several jobs")
+
+
+@pytest.mark.parametrize("to", [1, 2])
+def test_short_jobs_share_slots_on_two_processes_and_keep_the_limit(node, watch, to):
+    node("--only-work", workers=[{"processes": 2, "threads": 4}])
+    watch.until_idle(2)
+    count = enqueue_short(count=100, to=to)
+    watch.until_states(successful=count)
+    assert dict(watch.rows(MOST_AT_ONCE))["k"] <= to
+    assert heard_of_k(watch) == [count, count]
+
+
+def test_those_that_stand_behind_a_long_job_run_in_another_slot(node, watch):
+    watch.close_gate()
+    node("--only-work", workers=[{"processes": 2, "threads": 2}])
+    watch.until_idle(2)
+    count = enqueue_short(gated, to=2)
+    watch.until_states(successful=count - 1, running=1)
+    watch.open_gate()
+    watch.until_states(successful=count)
+    assert dict(watch.rows(MOST_AT_ONCE))["k"] <= 2
+
+
+def test_what_a_killed_worker_had_in_one_slot_runs_under_the_limit(node, watch):
+    watch.close_gate()
+    one = node("--only-work", workers=[{"threads": 2}])
+    count = enqueue_short(gated)
+    watch.hear("gated begins")
+    [pid] = one.worker_pids()
+    os.kill(pid, signal.SIGKILL)
+    watch.open_gate()
+    watch.until_states(successful=count)
+    assert dict(watch.rows(MOST_AT_ONCE))["k"] == 1
+    charged = "select task, lost_starts from steady_queue_all_jobs where lost_starts > 0"
+    assert watch.rows(charged) == [("tests.app.tasks.gated", 1)]
+
+
+def test_a_stopped_worker_gives_back_what_it_had_in_one_slot(node, watch):
+    one = node("--only-work")
+    count = enqueue_short()
+    watch.hear("k ends")
+    assert one.stop() == 0
+    ended = watch.states().get("successful", 0)
+    assert heard_of_k(watch) == [ended, ended]
+    assert watch.rows("select * from steady_queue_running") == []
+    node("--only-work")
+    watch.until_states(successful=count)
+    assert heard_of_k(watch) == [count, count]
