@@ -361,16 +361,22 @@ class Machine(RuleBasedStateMachine):
         self.past_claims += [(job.id, job.claim, job.key) for job in jobs if job.claim]
 
     @initialize(
-        stock=st.lists(st.tuples(QUEUES, st.sampled_from([0, 0, 5]), st.integers(1, 3)), max_size=6)
+        stock=st.lists(
+            st.tuples(QUEUES, st.sampled_from([0, 0, 5]), st.integers(1, 3)), max_size=6
+        ),
+        alike=st.integers(3, 8),
+        to=st.integers(1, 3),
     )
-    def begin(self, stock: list[tuple[str, int, int]]) -> None:
-        """Two workers, and a line at one key with limits from several releases."""
+    def begin(self, stock: list[tuple[str, int, int]], alike: int, to: int) -> None:
+        """Two workers, and lines at two keys: at one with limits from several releases."""
         self.run("select steady_queue_ensure_lanes('{a,a,b,b}', '{0,5,0,5}')")
         self.model.lanes = {(queue, priority) for queue in "ab" for priority in (0, 5)}
         self.processes = [self.queue.process(), self.queue.process()]
         for queue, priority, to in stock:
             self._enqueue(queue, priority, "k", to, "block", 1, False)
             self._claim(0, ["*"], 1)
+        self._enqueue("a", 0, "l", to, "block", alike, False)
+        self._claim(0, ["*"], 20)
 
     # The flow.
 
@@ -465,6 +471,20 @@ class Machine(RuleBasedStateMachine):
         self, data: Any, place: int, queues: list[str], count: int, followers: int
     ) -> None:
         jobs = self.pick(data, "running", most=3)
+        self._finish_and_claim(jobs, place, queues, count, followers)
+
+    @precondition(lambda self: any(job.key for job in self.model.within("running")))
+    @rule(data=st.data(), place=st.integers(0, 1), followers=st.sampled_from([1, 2, 20]))
+    def let_the_next_follow(self, data: Any, place: int, followers: int) -> None:
+        """As a worker does that has nothing else to do."""
+        slots = self.model.slots()
+        slot = slots[data.draw(st.integers(0, len(slots) - 1), "slot")]
+        jobs = [self.model.jobs[id] for id in slot]
+        self._finish_and_claim(jobs, place, ["*"], 20, followers)
+
+    def _finish_and_claim(
+        self, jobs: list[Job], place: int, queues: list[str], count: int, followers: int
+    ) -> None:
         self.forget_claims(jobs)
         process, keys = self.processes[place], {job.key for job in jobs if job.key}
         refused, claimed = self.queue.finish_and_claim(
