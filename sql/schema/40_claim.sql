@@ -405,9 +405,10 @@ comment on function steady_queue_claim_jobs is
 -- other. At most p_each for each slot and p_count in all, spread evenly.
 -- Only who would be handed the slot next follows: from the front of the line, of the priority of the
 -- job in the slot, and only while every slot of the key is taken, or others should have the job. Only
--- what is sure to be short of trouble: a first attempt, no suspect, of a queue that the worker serves,
--- and with a guarantee that outlasts the second that a follower may wait for its turn (a worker gives
--- back those that waited longer). Never waits: keys and jobs that somebody has locked are left out.
+-- what is likely to go well: a first attempt, no suspect, of a queue that the worker serves, and with
+-- a guarantee that outlasts by far the second for which a follower may wait for its turn (a worker
+-- gives back those that waited longer). Never waits: keys and jobs that somebody has locked are left
+-- out.
 create function steady_queue_follow_jobs(
   p_claim bigint,
   p_keys text[],
