@@ -14,8 +14,8 @@ from steady_queue.queries import ClaimedJob, Outcome
 ENQUEUED_AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 CLAIMED_AT = ENQUEUED_AT + timedelta(seconds=2)
 JOB = ClaimedJob(
-    1, 1, "t", "default", "mail", 0, "{}", 0, 0, False, None, None, ENQUEUED_AT, CLAIMED_AT, None,
-    None,
+    1, 1, "t", "default", "mail", 0, "{}", 0, 0, False, None, None, None, ENQUEUED_AT, CLAIMED_AT,
+    None, None,
 )  # fmt: skip
 
 
