@@ -19,11 +19,10 @@ from prometheus_client.utils import floatToGoString
 
 import steady_queue
 from steady_queue import queries
+from steady_queue.actions import UNFINISHED
 from steady_queue.processes.figures import BOUNDS
 
 type Row = dict[str, Any]
-
-STATES = ("ready", "scheduled", "blocked", "running")
 
 LIMITS = [*map(floatToGoString, BOUNDS), "+Inf"]
 
@@ -62,7 +61,7 @@ def _of_queues(rows: Sequence[Row]) -> Iterator[Metric]:
     waits = _gauge("oldest_wait_seconds", "How long the first ready job has waited.", "queue")
     paused = _gauge("queue_paused", "Whether nothing is claimed from the queue.", "queue")
     for row in rows:
-        for state in STATES:
+        for state in UNFINISHED:
             jobs.add_metric([row["queue"], state], row[state])
         wait = row["oldest_wait"]
         waits.add_metric([row["queue"]], max(wait.total_seconds(), 0.0) if wait else 0.0)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import batched
 from typing import Any
 
@@ -16,6 +15,7 @@ from django.utils.safestring import SafeString
 
 import steady_queue
 from steady_queue import queries
+from steady_queue.actions import BATCH, DISCARD, RETRY, RUN_NOW, STATES, Action
 from steady_queue.admin.base import ReadOnlyAdmin
 from steady_queue.admin.search import (
     SEARCHED,
@@ -28,37 +28,15 @@ from steady_queue.admin.search import (
 from steady_queue.management.layout import moment
 from steady_queue.models import JobError, JobState
 
-BATCH = 1000
-"""Jobs that are acted upon in one transaction, and that have an entry in the log each."""
-
-
 ERRORS = 25
 """Attempts that the page of a job shows: a traceback may have 64 KB."""
 
-
-@dataclass(frozen=True)
-class Action:
-    """Something that is done to jobs in some states; ``act`` says to how many it was done."""
-
-    act: Callable[[str, Sequence[int]], int]
-    states: tuple[str, ...]
-    done: str
-    said: str
-
-
-WAITING = ("ready", "scheduled", "blocked")
-ENDED = ("successful", "failed", "discarded")
-ANY = (*WAITING, "running", *ENDED)
-
-RETRY = Action(queries.retry_jobs, ("failed", "discarded"), "retried", "are ready again")
-DISCARD = Action(queries.discard_jobs, WAITING, "discarded", "were discarded")
-RUN_NOW = Action(queries.run_jobs_now, ("scheduled",), "run now", "are ready now")
 
 ACTS_ON = {
     "retry": RETRY.states,
     "discard": DISCARD.states,
     "run_now": RUN_NOW.states,
-    "enqueue_copy": ANY,
+    "enqueue_copy": STATES,
 }
 
 
@@ -172,7 +150,7 @@ class JobAdmin(ReadOnlyAdmin):
             del copies[1:]
             return len(made)
 
-        self._do(request, queryset, Action(act, ANY, "copied", "were enqueued once more"))
+        self._do(request, queryset, Action(act, STATES, "copied", "were enqueued once more"))
         for copy in copies:
             url = reverse(f"admin:{self._url_name('change')}", args=[copy])
             messages.info(request, format_html('The first copy is <a href="{}">{}</a>.', url, copy))
@@ -183,6 +161,7 @@ class JobAdmin(ReadOnlyAdmin):
         keys = queryset.order_by("pk").values_list("pk", flat=True).iterator(chunk_size=BATCH)
         for batch in batched(keys, BATCH):
             if not seen:
+                # One entry each, of so many.
                 self.log(request, _in_states(batch, action.states), action.done)
             count += action.act(steady_queue.database, batch)
             seen += len(batch)

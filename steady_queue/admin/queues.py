@@ -6,8 +6,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
-import steady_queue
-from steady_queue import queries, signals
+from steady_queue.actions import pause_queue, resume_queue
 from steady_queue.admin.base import MOST, ReadOnlyAdmin
 from steady_queue.models import Queue
 
@@ -36,16 +35,14 @@ class QueueAdmin(ReadOnlyAdmin):
     @admin.action(permissions=["pause"], description="Pause queues")
     def pause(self, request: HttpRequest, queryset: QuerySet[Queue]) -> None:
         for queue in (queues := list(queryset)):
-            changed = queries.pause_queue(steady_queue.database, queue.pk)
-            signals.queue_paused.send_robust(Queue, queue_name=queue.pk, changed=changed)
+            pause_queue(Queue, queue.pk)
         self.log(request, queues, "paused")
         messages.info(request, f"Nothing is claimed from {_names(queues)} until resumed.")
 
     @admin.action(permissions=["pause"], description="Resume queues")
     def resume(self, request: HttpRequest, queryset: QuerySet[Queue]) -> None:
         for queue in (queues := list(queryset)):
-            changed = queries.resume_queue(steady_queue.database, queue.pk)
-            signals.queue_resumed.send_robust(Queue, queue_name=queue.pk, changed=changed)
+            resume_queue(Queue, queue.pk)
         self.log(request, queues, "resumed")
         messages.info(request, f"Jobs are claimed from {_names(queues)} again.")
 

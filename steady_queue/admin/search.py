@@ -16,6 +16,7 @@ from django.utils import timezone
 
 import steady_queue
 from steady_queue import queries
+from steady_queue.actions import STATES
 from steady_queue.models import Job, Lane
 
 SEARCHED = 1_000_000
@@ -25,8 +26,6 @@ LISTED = 1000
 """Jobs that can be leafed through; the rest is found by search and filters."""
 
 BIGGEST = 2**63 - 1
-
-STATES = ("ready", "scheduled", "blocked", "running", "successful", "failed", "discarded")
 
 SPANS = {
     "hour": timedelta(hours=1),
@@ -114,7 +113,8 @@ def _fits(text: str) -> Q:
 
 def bounded(request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
     """Without what is older than the newest jobs, where the whole history would be read."""
-    if request.GET.get("since") in SPANS or request.GET.get("state") in (*STATES[:4], *STATES[5:]):
+    state = request.GET.get("state")
+    if request.GET.get("since") in SPANS or (state in STATES and state != "successful"):
         return queryset
     newest = Job.objects.using(steady_queue.database).aggregate(newest=Max("pk"))["newest"] or 0
     return queryset.filter(pk__gt=newest - SEARCHED)

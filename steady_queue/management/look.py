@@ -17,13 +17,12 @@ from django.utils import timezone
 
 import steady_queue
 from steady_queue import queries
+from steady_queue.actions import STATES
 from steady_queue.cron import Cron, find_zone
 from steady_queue.health import explain
 from steady_queue.management.arguments import count, job_id, seconds
 from steady_queue.management.layout import cell, for_json, moment, plain, printable, table
 from steady_queue.models import JobError, JobState, RecurringTask
-
-STATES = ("ready", "scheduled", "blocked", "running", "successful", "failed", "discarded")
 
 LISTED = ("id", "state", "task", "queue", "priority", "attempt", "enqueued_at", "finished_at")
 

@@ -1,40 +1,22 @@
-"""What a person may do: each is one function of ``sql/schema/80_steer.sql``."""
+"""What a person may do from the command line."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import batched
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 import steady_queue
-from steady_queue import queries, recurring_task, signals
+from steady_queue import queries, recurring_task
+from steady_queue.actions import BATCH, DISCARD, RETRY, RUN_NOW, Action, pause_queue, resume_queue
 from steady_queue.management.arguments import job_id, queue_name
 from steady_queue.management.layout import Progress, printable
 from steady_queue.models import JobState, Outcome
 
-BATCH = 1000
-"""Jobs that are retried in one transaction."""
-
 SHOWN = 10
 """Jobs that an error names, at most."""
-
-
-@dataclass(frozen=True)
-class Action:
-    """Something that is done to jobs in some states; ``act`` says to how many it was done."""
-
-    act: Callable[[str, Sequence[int]], int]
-    states: tuple[str, ...]
-    done: str
-
-
-RETRY = Action(queries.retry_jobs, ("failed", "discarded"), "are ready again")
-DISCARD = Action(queries.discard_jobs, ("ready", "scheduled", "blocked"), "were discarded")
-RUN_NOW = Action(queries.run_jobs_now, ("scheduled",), "are ready now")
 
 
 def add_queue_argument(parser: ArgumentParser) -> None:
@@ -58,14 +40,12 @@ def add_run_now_arguments(parser: ArgumentParser) -> None:
 
 
 def pause(command: BaseCommand, queue: str, **options: Any) -> None:
-    changed = queries.pause_queue(steady_queue.database, queue)
-    signals.queue_paused.send_robust(type(command), queue_name=queue, changed=changed)
+    changed = pause_queue(type(command), queue)
     command.stdout.write(f"{printable(queue)}: {'paused' if changed else 'was paused already'}")
 
 
 def resume(command: BaseCommand, queue: str, **options: Any) -> None:
-    changed = queries.resume_queue(steady_queue.database, queue)
-    signals.queue_resumed.send_robust(type(command), queue_name=queue, changed=changed)
+    changed = resume_queue(type(command), queue)
     command.stdout.write(f"{printable(queue)}: {'resumed' if changed else 'was not paused'}")
 
 
@@ -108,7 +88,7 @@ def _do(command: BaseCommand, action: Action, jobs: list[int]) -> None:
     if unknown := [str(job) for job in jobs if job not in states]:
         raise CommandError(f"no such job: {_some(unknown)}; nothing was changed")
     count = action.act(steady_queue.database, jobs)
-    said = f"{count} of {len(jobs)} jobs {action.done}"
+    said = f"{count} of {len(jobs)} jobs {action.said}"
     if count < len(jobs):
         raise CommandError(f"{said}; left alone: {_left_alone(action, states)}")
     command.stdout.write(said)
