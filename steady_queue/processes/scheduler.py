@@ -100,7 +100,7 @@ class Scheduler(Loop):
         self, connection: Connection, due: DueTask, run_at: datetime, delay: timedelta
     ) -> None:
         job = new_job(due, run_at + delay if delay else None)
-        [(number, _)] = queries.enqueue_jobs(connection.cursor(), due.backend, [job])
+        number, _ = queries.enqueue_job(connection.cursor(), due.backend, job)
         reach("schedule.before_commit")
         queries.record_execution(connection, due.key, run_at, number)
         logger.info(
