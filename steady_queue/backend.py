@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any, NoReturn
 
 from django.core.checks import CheckMessage
@@ -33,6 +34,24 @@ class SteadyQueueResult(TaskResult):  # type: ignore[type-arg, misc]
 
     def __post_init__(self) -> None:
         """Keeps the arguments as given: Django's would refuse dates and model instances."""
+
+
+_FIELDS = """
+    task id status enqueued_at started_at finished_at last_attempted_at
+    args kwargs backend errors worker_ids lost_starts _return_value
+""".split()  # noqa: SIM905
+_SETTERS = [getattr(SteadyQueueResult, name).__set__ for name in _FIELDS]
+
+
+def make_result(*values: Any) -> SteadyQueueResult:
+    """A result of these values, in the order of ``_FIELDS``; what is left out is None.
+
+    The constructor of a frozen class takes twice the time, and each job has one at either end.
+    """
+    result = object.__new__(SteadyQueueResult)
+    for set_field, value in zip_longest(_SETTERS, values):
+        set_field(result, value)
+    return result
 
 
 class SteadyQueueBackend(BaseTaskBackend):
@@ -78,26 +97,27 @@ class SteadyQueueBackend(BaseTaskBackend):
         if steady_queue.tracing:
             from steady_queue.traces import traced_enqueue
 
-            stored = traced_enqueue(jobs, self._store)
+            ids, moment = traced_enqueue(jobs, self._store)
         else:
-            stored = self._store(jobs)
+            ids, moment = self._store(jobs)
         results: list[Result] = [
-            self._result(*call, *row) for call, row in zip(calls, stored, strict=True)
+            self._result(*call, job, moment) for call, job in zip(calls, ids, strict=True)
         ]
         for result in results:
             task_enqueued.send_robust(type(self), task_result=result)
         return results
 
-    def _store(self, jobs: Sequence[queries.NewJob]) -> list[tuple[int, datetime]]:
-        """Ids and moments."""
+    def _store(self, jobs: Sequence[queries.NewJob]) -> tuple[list[int], datetime]:
+        """Ids, and the moment of all of them."""
         with connections[steady_queue.database].cursor() as cursor:
             reach("enqueue.before")
             if len(jobs) == 1:
-                stored = [queries.enqueue_job(cursor, self.alias, jobs[0])]
+                job, moment = queries.enqueue_job(cursor, self.alias, jobs[0])
+                ids = [job]
             else:
-                stored = queries.enqueue_jobs(cursor, self.alias, jobs)
+                ids, moment = queries.enqueue_jobs(cursor, self.alias, jobs)
             reach("enqueue.after")
-            return stored
+            return ids, moment
 
     async def aenqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NoReturn:
         """Not supported: an async caller has no transaction that enqueueing could be part of."""
@@ -118,19 +138,20 @@ class SteadyQueueBackend(BaseTaskBackend):
         job: int,
         enqueued_at: datetime,
     ) -> SteadyQueueResult:
-        return SteadyQueueResult(
-            task=task,
-            id=str(job),
-            status=TaskResultStatus.READY,
-            enqueued_at=enqueued_at,
-            started_at=None,
-            finished_at=None,
-            last_attempted_at=None,
-            args=list(args),
-            kwargs=dict(kwargs),
-            backend=self.alias,
-            errors=[],
-            worker_ids=[],
+        return make_result(
+            task,
+            str(job),
+            TaskResultStatus.READY,
+            enqueued_at,
+            None,
+            None,
+            None,
+            list(args),
+            dict(kwargs),
+            self.alias,
+            [],
+            [],
+            0,
         )
 
 

@@ -20,7 +20,7 @@ from django.tasks.signals import task_finished, task_started
 import steady_queue
 from steady_queue import task_connections
 from steady_queue.arguments import Arguments
-from steady_queue.backend import SteadyQueueResult
+from steady_queue.backend import SteadyQueueResult, make_result
 from steady_queue.crash_points import reach
 from steady_queue.logs import current
 from steady_queue.processes import OutcomeRefusedError
@@ -141,20 +141,20 @@ class Performer:
             )
         task = find_as_enqueued(job.task, backend, job.queue, job.priority, job.run_after)
         args, kwargs = Arguments.deserialize(job.arguments)
-        return SteadyQueueResult(
-            task=task,
-            id=str(job.id),
-            status=TaskResultStatus.RUNNING,
-            enqueued_at=job.enqueued_at,
-            started_at=started_at,
-            finished_at=None,
-            last_attempted_at=started_at,
-            args=args,
-            kwargs=kwargs,
-            backend=backend,
-            errors=[TaskError(**error) for error in job.errors or ()],
-            worker_ids=self._worker_ids(job),
-            lost_starts=job.lost_starts,
+        return make_result(
+            task,
+            str(job.id),
+            TaskResultStatus.RUNNING,
+            job.enqueued_at,
+            started_at,
+            None,
+            started_at,
+            args,
+            kwargs,
+            backend,
+            [TaskError(**error) for error in job.errors or ()],
+            self._worker_ids(job),
+            job.lost_starts,
         )
 
     def _worker_ids(self, job: ClaimedJob) -> list[str]:

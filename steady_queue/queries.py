@@ -89,14 +89,14 @@ def enqueue_job(cursor: Any, backend: str, job: NewJob) -> tuple[int, datetime]:
 
 
 ENQUEUE_JOBS = """
-    select id, enqueued_at from steady_queue_enqueue_jobs(
+    select array_agg(id), min(enqueued_at) from steady_queue_enqueue_jobs(
       %s, %s::text[], %s::text[], %s::smallint[], %s::json[], %s::timestamptz[],
       %s::text[], %s::integer[], %s::interval[], %s::text[])
 """
 
 
-def enqueue_jobs(cursor: Any, backend: str, jobs: Sequence[NewJob]) -> list[tuple[int, datetime]]:
-    """Ids and moments of the jobs, in order. With a cursor of Django's or of psycopg's."""
+def enqueue_jobs(cursor: Any, backend: str, jobs: Sequence[NewJob]) -> tuple[list[int], datetime]:
+    """Ids of the jobs, in order, and their moment. With a cursor of Django's or of psycopg's."""
     tasks, queues, priorities, arguments, *rare = zip(*jobs, strict=True)
     columns = (
         _text_array(tasks),
@@ -107,8 +107,9 @@ def enqueue_jobs(cursor: Any, backend: str, jobs: Sequence[NewJob]) -> list[tupl
         *(list(column) if any(column) else None for column in rare),
     )
     cursor.execute(ENQUEUE_JOBS, (backend, *columns))
-    rows: list[tuple[int, datetime]] = cursor.fetchall()
-    return rows
+    # One statement, one moment; one array is read faster than rows.
+    row: tuple[list[int], datetime] = cursor.fetchone()
+    return row
 
 
 def ensure_lanes(cursor: Any, lanes: Collection[tuple[str, int]]) -> None:

@@ -28,7 +28,7 @@ except ImportError as error:
         "or set it to False"
     ) from error
 
-type Stored = list[tuple[int, datetime]]
+type Stored = tuple[list[int], datetime]
 type Attempt = Callable[[ClaimedJob, datetime], str | None]
 
 TRACE = ',"trace":'
@@ -59,7 +59,7 @@ def traced_enqueue(jobs: Sequence[NewJob], store: Callable[[Sequence[NewJob]], S
             span.set_attribute("error.type", f"{kind.__module__}.{kind.__qualname__}")
             span.set_status(StatusCode.ERROR)
             raise
-        if len(stored) == 1:
+        if len(jobs) == 1:
             span.set_attribute("messaging.message.id", str(stored[0][0]))
         return stored
 

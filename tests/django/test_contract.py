@@ -299,6 +299,13 @@ def test_the_backend_itself_enqueues_too(sql):
     assert sql("select id from steady_queue_jobs") == [(int(result.id),)]
 
 
+def test_a_result_made_quickly_has_the_fields_that_the_constructor_gives_one(db):
+    result = noop.enqueue()
+    values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    del values["_return_value"]
+    assert type(result)(**values) == result
+
+
 def test_the_arguments_of_a_result_are_copies_of_the_callers(db):
     args, kwargs = [1], {"two": 2}
     result = default_task_backend.enqueue(noop, args, kwargs)

@@ -190,6 +190,12 @@ def test_plain_arguments_take_the_fast_path(monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
+def test_a_python_without_the_encoder_in_c_writes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = arguments._make_encode()
+    monkeypatch.setattr(json.encoder, "c_make_encoder", None)
+    assert arguments._make_encode()([1, "é"]) == quick([1, "é"]) == '[1,"é"]'
+
+
 def test_any_sequence_and_mapping_are_taken() -> None:
     text = Arguments.serialize(range(2), MappingProxyType({"a": 1}))
     assert Arguments.deserialize(text) == ([0, 1], {"a": 1})
