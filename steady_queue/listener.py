@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -14,10 +15,13 @@ import steady_queue
 from steady_queue import queries
 from steady_queue.connections import LOST, PatientConnection, connection_parameters
 from steady_queue.crash_points import reach
+from steady_queue.line import Line
 
 logger = logging.getLogger("steady_queue")
 
 CHANNEL = "steady_queue"
+
+ANY_QUEUE = "queue:*"
 
 LOOKS_BEFORE_ARMING = 2
 """Producers notify only while somebody is armed: an empty look or two saves a notification."""
@@ -39,11 +43,21 @@ class Listener:
     arm, prove that every producer that looked before has ended, look. ``proven`` is the caller's
     note of that, true for as long as the listener stays armed. Notifications that ``own_pid`` sent
     wake nobody: the backend with which this process claims, after it has handed slots over.
+
+    A worker gives its ``queues``. It stands in line for each topic whose jobs it would all take;
+    who waits for a prefix comes whenever one of its queues is announced.
     See docs/explanation/waking-up.md.
     """
 
-    def __init__(self, topics: list[str]) -> None:
+    def __init__(self, topics: list[str], queues: Sequence[str] = ()) -> None:
         self.topics = topics
+        self.lines = {
+            topic: Line(topic)
+            for topic in (topics if queues else ())
+            if topic != ANY_QUEUE or "*" in queues
+        }
+        self._prefixes = tuple(f"queue:{queue[:-1]}" for queue in queues if queue.endswith("*"))
+        self._lost: list[int] = []
         self.armed = False
         self.proven = False
         self.own_pid: int | None = None
@@ -61,13 +75,37 @@ class Listener:
                 queries.start_waiting(self.connection, self.topics)
                 reach("arm.after")
                 self.armed = True
+                self._stand_in_line(self.connection)
         except LOST as error:
             self.close()
             self._say_that_it_polls(error)
         return self.armed
 
+    def stand_in_line(self) -> bool:
+        """Where it has no place, at the end; where it is unsure who is ahead, it asks.
+
+        False: it is no longer armed.
+        """
+        try:
+            if self.connection:
+                self._stand_in_line(self.connection)
+        except LOST:
+            self.close()
+        return self.armed
+
+    def step_aside(self) -> None:
+        """Leave the lines to those behind: this process has no room for more."""
+        if not (self.connection and (places := self._leave_lines())):
+            return
+        try:
+            queries.leave_lines(self.connection, list(places), list(places.values()))
+        except LOST:
+            self._lost += places.values()
+            self.close()
+
     def disarm(self) -> None:
         """Stop to wait: producers save their notifications while this process is busy."""
+        self.step_aside()
         if self.connection and self.armed:
             self.armed = self.proven = False
             try:
@@ -98,10 +136,23 @@ class Listener:
                 # Whatever was sent meanwhile is lost: arm and look again.
                 self.close()
                 self._heard.update(self.topics)
+        now = time.monotonic()
+        self._heard.update(line.topic for line in self.lines.values() if line.doubt_at <= now)
         heard, self._heard = self._heard, set()
         return heard
 
+    def until_doubt(self) -> float:
+        """Seconds until ``drain`` answers although nothing more was announced."""
+        moments = [line.doubt_at for line in self.lines.values()]
+        return max(0.0, min(moments, default=float("inf")) - time.monotonic())
+
+    def looked(self, found: bool) -> None:
+        """The process has looked for jobs, after ``drain``."""
+        for line in self.lines.values():
+            line.looked(found)
+
     def close(self) -> None:
+        self._lost += self._leave_lines().values()
         self.armed = self.proven = False
         if self.connection:
             self.connection.close()
@@ -130,10 +181,43 @@ class Listener:
         while notify := pgconn.notifies():
             self._hear(notify.extra.decode(errors="replace"), notify.be_pid)
 
-    def _hear(self, topic: str, sender: int) -> None:
-        awaited = topic in self.topics or ("queue:*" in self.topics and topic.startswith("queue:"))
-        if awaited and sender != self.own_pid:
-            self._heard.add(topic)
+    def _stand_in_line(self, connection: PatientConnection) -> None:
+        if outside := [topic for topic, line in self.lines.items() if line.ticket is None]:
+            for topic, ticket, ahead in queries.join_lines(connection, outside, self._lost):
+                self.lines[topic].join(ticket, ahead)
+            self._lost.clear()
+        for line in self.lines.values():
+            if line.unsure and line.ticket:
+                line.know(queries.ahead_in_line(connection, line.topic, line.ticket))
+
+    def _leave_lines(self) -> dict[str, int]:
+        """The tickets that it had."""
+        places = {topic: line.leave() for topic, line in self.lines.items()}
+        return {topic: ticket for topic, ticket in places.items() if ticket}
+
+    def _hear(self, payload: str, sender: int) -> None:
+        word, _, ticket = payload.partition(" ")
+        if word == "left":
+            self._hear_of_leaving(int(ticket) if ticket.isdecimal() else None)
+        elif self._awaits(payload) and sender != self.own_pid and self._comes(payload):
+            self._heard.add(payload)
+
+    def _hear_of_leaving(self, ticket: int | None) -> None:
+        for line in self.lines.values():
+            if ticket is None:
+                line.unsure = True
+                self._heard.add(line.topic)
+            elif line.hear_of_leaving(ticket):
+                self._heard.add(line.topic)
+
+    def _awaits(self, topic: str) -> bool:
+        return topic in self.topics or topic.startswith(self._prefixes)
+
+    def _comes(self, topic: str) -> bool:
+        """Whether it is for this process to look: it is the first of a line, or stands in none."""
+        topics = {topic, ANY_QUEUE} if topic.startswith("queue:") else {topic}
+        come = [self.lines[topic].comes() for topic in topics & self.lines.keys()]
+        return not come or any(come)
 
     def _say_that_it_polls(self, error: Exception) -> None:
         if not self._said_that_it_polls:
@@ -157,8 +241,13 @@ class Rest:
         self._busy = 0
         self._again = FIRST_LOOK_AGAIN
 
-    def after_full(self) -> None:
-        """The look found all that was asked for: no need to be notified."""
+    def after_full(self, told: bool = False) -> None:
+        """The look found all that was asked for: no need to be notified.
+
+        ``told``: it was notified, and there may be more than it took.
+        """
+        if told:
+            self._listener.step_aside()
         self.begin_anew()
         self._looks = 0
         self._busy += 1
@@ -172,7 +261,7 @@ class Rest:
         """
         self._busy = 0
         if self._listener.armed:
-            return self._listener.answers()
+            return self._listener.stand_in_line() and self._listener.answers()
         self._looks += 1
         return self._looks > LOOKS_BEFORE_ARMING and self._listener.arm()
 

@@ -449,6 +449,29 @@ def stop_waiting(connection: Connection, topics: list[str]) -> None:
     connection.execute("select steady_queue_stop_waiting(%s::text[])", (topics,))
 
 
+def join_lines(
+    connection: Connection, topics: list[str], lost: list[int]
+) -> list[tuple[str, int, list[int]]]:
+    """Topic, ticket and the tickets ahead of it. On the LISTEN connection."""
+    return connection.execute(
+        "select topic, ticket, ahead from steady_queue_join_lines(%s::text[], %s::integer[])",
+        (topics, lost),
+    ).fetchall()
+
+
+def leave_lines(connection: Connection, topics: list[str], tickets: list[int]) -> None:
+    connection.execute(
+        "select steady_queue_leave_lines(%s::text[], %s::integer[])", (topics, tickets)
+    )
+
+
+def ahead_in_line(connection: Connection, topic: str, ticket: int) -> list[int]:
+    """The tickets that came before."""
+    statement = "select steady_queue_ahead_in_line(%s, %s)"
+    row = connection.execute(statement, (topic, ticket)).fetchone()
+    return list(row[0]) if row else []
+
+
 def topics_to_wait_for(queues: Iterable[str]) -> list[str]:
     """What a worker of these queues waits for: their names, or any queue for a prefix."""
     return sorted({"queue:*" if queue.endswith("*") else f"queue:{queue}" for queue in queues})

@@ -145,3 +145,71 @@ begin atomic
   from unnest(p_topics) as t;
 end;
 comment on function steady_queue_producers_ended is 'The proof that a process which waits has missed no announcement.';
+
+
+-- The line. All that wait for a topic hear of it, and one of them is enough: whoever waits longest
+-- comes, and the others only if it does not (steady_queue/listener.py). A ticket says since when a
+-- process waits; it is a session lock on its LISTEN connection, too. No ticket is given twice until
+-- the sequence begins anew, after two thousand million.
+create sequence steady_queue_tickets as integer cycle;
+comment on sequence steady_queue_tickets is
+  'Tickets of processes that wait in line, one each time that one joins it.';
+
+create function steady_queue_line_key(p_topic text) returns integer
+language sql immutable strict parallel safe
+begin atomic
+  select hashtext('steady_queue:line:' || p_topic) & 2147483647;
+end;
+comment on function steady_queue_line_key is 'The first half of the advisory locks that are the tickets of a topic''s line.';
+
+
+-- The tickets in the line of a topic that came before this one.
+create function steady_queue_ahead_in_line(p_topic text, p_ticket integer) returns integer[]
+language sql volatile strict
+begin atomic
+  select coalesce(array_agg(l.objid::bigint::integer), '{}')
+  from pg_locks l
+  where l.locktype = 'advisory'
+    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    and l.classid::bigint = steady_queue_line_key(p_topic)
+    and l.objsubid = 2
+    and l.objid::bigint < p_ticket;
+end;
+comment on function steady_queue_ahead_in_line is 'Who waits for this topic for longer than the holder of this ticket.';
+
+
+-- Takes a ticket for each of these topics, on a LISTEN connection; returns them with those ahead of
+-- them. p_lost are tickets of the caller's that it lost with an earlier connection: the others are
+-- told. Waits for nobody but others who join at the same moment.
+create function steady_queue_join_lines(p_topics text[], p_lost integer[] default '{}')
+returns table (topic text, ticket integer, ahead integer[])
+language plpgsql
+set search_path from current
+as $$
+begin
+  perform pg_notify('steady_queue', 'left ' || t) from unnest(p_lost) as t;
+  for topic in select t from unnest(p_topics) as t order by t loop
+    -- Else two that join at once might each be ahead of the other in its own eyes, or neither.
+    perform pg_advisory_xact_lock(hashtextextended('steady_queue:line:' || topic, 0));
+    ticket := nextval('steady_queue_tickets');
+    perform pg_advisory_lock(steady_queue_line_key(topic), ticket);
+    ahead := steady_queue_ahead_in_line(topic, ticket);
+    return next;
+  end loop;
+end
+$$;
+comment on function steady_queue_join_lines is 'Takes a place at the end of each topic''s line of waiting processes.';
+
+
+-- Gives up these tickets of the connection's, and tells the others.
+create function steady_queue_leave_lines(p_topics text[], p_tickets integer[]) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  perform pg_advisory_unlock(steady_queue_line_key(l.topic), l.ticket),
+    pg_notify('steady_queue', 'left ' || l.ticket)
+  from unnest(p_topics, p_tickets) as l(topic, ticket);
+end
+$$;
+comment on function steady_queue_leave_lines is 'Leaves the lines of waiting processes, and says so to those behind.';

@@ -274,6 +274,18 @@ create type steady_queue_claimed_job as (
 comment on type steady_queue_claimed_job is 'A job as a claim returns it.';
 
 
+create function steady_queue_refuse_process(p_process bigint) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  raise exception 'process % is not registered', p_process
+    using errcode = 'SQ001', hint = 'It was silent for too long and its jobs were put back: register anew.';
+end
+$$;
+comment on function steady_queue_refuse_process is 'Raises SQ001: this process is not registered, or no longer.';
+
+
 -- Moves up to p_count ready jobs of these queues to running, owned by the process under one new
 -- claim number, and returns them with their arguments and the errors of earlier attempts, in the
 -- order in which they should start.
@@ -302,8 +314,7 @@ declare
   v_claimed integer;
 begin
   if not exists (select from steady_queue_processes p where p.id = p_process) then
-    raise exception 'process % is not registered', p_process
-      using errcode = 'SQ001', hint = 'It was silent for too long and its jobs were put back: register anew.';
+    perform steady_queue_refuse_process(p_process);
   end if;
   if exists (select from steady_queue_ready r where r.lane = 0) then
     perform steady_queue_sort_jobs();
@@ -394,6 +405,13 @@ begin
     end loop;
     exit when v_left <= 0;
   end loop;
+  -- While this call waited for a table that somebody had locked, its process may have been called
+  -- dead, and recovered.
+  if v_left < p_count
+    and not exists (select from steady_queue_processes p where p.id = p_process)
+  then
+    perform steady_queue_refuse_process(p_process);
+  end if;
 end
 $$;
 comment on function steady_queue_claim_jobs is

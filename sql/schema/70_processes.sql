@@ -138,6 +138,10 @@ begin
   if exists (select from steady_queue_running r where r.process = p_process) then
     return null;
   end if;
+  -- It may have stood in line before others, and left without a word.
+  perform pg_notify('steady_queue', 'left')
+  from steady_queue_processes p
+  where p.id = p_process and p.kind = 'worker';
   delete from steady_queue_processes p
   where p.id in (
     select p.id from steady_queue_processes p where p.id = p_process for update skip locked);

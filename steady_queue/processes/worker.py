@@ -58,7 +58,7 @@ class Worker(Loop):
         super().__init__(**process)
         self.queues = list(options.queues)
         self.started = started
-        self.listener = Listener(queries.topics_to_wait_for(self.queues))
+        self.listener = Listener(queries.topics_to_wait_for(self.queues), self.queues)
         self.rest = Rest(self.listener, options.polling_interval.total_seconds())
         self.crew = Crew(options.threads, str(self.process_id), started, self.ring)
         self.figures = Figures(self.database)
@@ -74,7 +74,12 @@ class Worker(Loop):
         if self._is_stuck():
             self.stop()
             return 0.0
-        return min(self._look(), self.crew.timeouts.left(), self.figures.write_when_due())
+        return min(
+            self._look(),
+            self.listener.until_doubt(),
+            self.crew.timeouts.left(),
+            self.figures.write_when_due(),
+        )
 
     def _look(self) -> float:
         woken, finished = self.listener.drain(), self.crew.finished()
@@ -90,7 +95,8 @@ class Worker(Loop):
         self._disown()
         self.listener.own_pid = self.database.backend_pid()
         self._move_marks(jobs)
-        seconds = self._rest_after(len(jobs), room)
+        self.listener.looked(found=bool(jobs))
+        seconds = self._rest_after(len(jobs), room, told=bool(woken))
         self.watch(self.listener.connection)
         self._look_at = time.monotonic() + seconds
         return seconds
@@ -127,6 +133,7 @@ class Worker(Loop):
 
     def shut_down(self) -> int:
         """Give back what was not started, wait for what runs, hand in how it ended."""
+        self.listener.step_aside()
         self.listener.close()
         deadline = time.monotonic() + steady_queue.shutdown_timeout.total_seconds()
         try:
@@ -167,18 +174,18 @@ class Worker(Loop):
             if count:
                 logger.warning("disowned: process=%s jobs=%s", self.name, count)
 
-    def _rest_after(self, claimed: int, room: int) -> float:
+    def _rest_after(self, claimed: int, room: int, told: bool) -> float:
         self._release(self.crew.stalled())
-        seconds = self.rest.look_again() if self._busy else self._until_event(claimed, room)
+        seconds = self.rest.look_again() if self._busy else self._until_event(claimed, room, told)
         if self.crew.waiting:
             seconds = min(seconds, STALLED)
         if self._disown_at:
             seconds = min(seconds, max(0.0, self._disown_at[0] - time.monotonic()))
         return seconds
 
-    def _until_event(self, claimed: int, room: int) -> float:
+    def _until_event(self, claimed: int, room: int, told: bool) -> float:
         if claimed == room:
-            self.rest.after_full()
+            self.rest.after_full(told)
             return self._until_finished()
         if claimed and self.crew.seconds_each < GATHER:
             # An outcome is near, and the next look with it.

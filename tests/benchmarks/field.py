@@ -29,6 +29,7 @@ import django  # noqa: E402
 django.setup()
 
 from django.core.management import call_command  # noqa: E402
+from django.db import connections  # noqa: E402
 
 from steady_queue import embedded  # noqa: E402
 from tests.conftest import connect  # noqa: E402
@@ -42,6 +43,12 @@ def watched() -> Iterator[Watch]:
     # Django logs two lines a job to where the test settings' handler writes.
     with open(Path(FOLDER) / "node.log", "wb") as log:
         os.dup2(log.fileno(), sys.stderr.fileno())
+    with connect(autocommit=True) as connection:
+        connection.execute("alter system set max_connections = 200")
+        connection.execute("alter system set track_functions = 'pl'")
+    connections.close_all()
+    embedded.stop(FOLDER)
+    embedded.start(FOLDER)
     connection = connect(autocommit=True)
     try:
         yield Watch(connection)
@@ -57,10 +64,15 @@ def node(watch: Watch, *arguments: str, **options: Any) -> Iterator[Node]:
     one = Node(watch, arguments, options, {})
     try:
         workers = sum(worker.get("processes", 1) for worker in options.get("workers", [{}]))
-        watch.until_idle(workers + (1 if "--skip-recurring" in arguments else 2))
+        watch.until_idle(workers + _others(arguments))
         yield one
     finally:
         one.stop()
+
+
+def _others(arguments: tuple[str, ...]) -> int:
+    """Processes beside the workers that wait to be notified."""
+    return 0 if "--only-work" in arguments else 1 if "--skip-recurring" in arguments else 2
 
 
 def until_ended(watch: Watch, count: int, look_every: float) -> None:

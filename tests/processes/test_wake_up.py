@@ -1,12 +1,14 @@
 """With every polling interval an hour, only events make anything happen."""
 
+import os
+import signal
 from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
 from django.tasks import default_task_backend
 
-from tests.app.tasks import limited_gated, nap, noop, speak
+from tests.app.tasks import gated, limited_gated, nap, noop, speak
 
 pytestmark = pytest.mark.processes
 
@@ -95,6 +97,32 @@ def test_a_worker_goes_on_after_its_listening_connection_was_cut(node, watch):
     )
     speak.enqueue("after the cut")
     watch.hear("after the cut")
+
+
+def test_jobs_enqueued_at_once_are_spread_over_all_that_have_room(node, watch):
+    watch.close_gate()
+    node("--only-work", workers=[{"processes": 3, "threads": 1}])
+    watch.until_idle(3)
+    default_task_backend.enqueue_all([(gated, [number], {}) for number in range(4)])
+    watch.until_states(running=3, ready=1)
+    watch.open_gate()
+    watch.until_states(successful=4)
+
+
+def test_a_job_whose_turn_it_is_for_a_stopped_worker_is_performed_by_the_next(node, watch):
+    first = node("--only-work", workers=[{"processes": 2}])
+    watch.until_idle(2)
+    speak.enqueue("before")
+    watch.until_states(successful=1)
+    performer = watch.value(
+        "select p.pid from steady_queue_processes p "
+        "join steady_queue_outcomes o on o.process = p.id"
+    )
+    os.kill(performer, signal.SIGSTOP)
+    speak.enqueue("meanwhile")
+    watch.hear("meanwhile")
+    os.kill(performer, signal.SIGCONT)
+    assert first.process.poll() is None
 
 
 def test_flush_leaves_a_working_queue(node, watch):

@@ -1,0 +1,80 @@
+"""The line of the processes that wait for one topic: all hear of a job, and one of them comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+DOUBT_AFTER = 0.5
+"""Seconds after which the second in line looks whether the first has come. The wait grows with the
+square of those ahead, so that all doubts together cost a look or two a second."""
+
+MOST_FRUITLESS = 2
+"""How often a wait is doubled by looks that found nothing: the first does come."""
+
+DISTRUST_FOR = 60.0
+"""Seconds for which those who did not come, twice, count as not there."""
+
+
+class Line:
+    """One process's place. Tickets say who came before: the lower, the earlier.
+
+    ``unsure`` says that somebody ahead may have gone without a word: ask the database.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.ticket: int | None = None
+        self.unsure = False
+        self.doubt_at = float("inf")
+        self._ahead: set[int] = set()
+        self._distrusted: set[int] = set()
+        self._distrust_until = 0.0
+        self._fruitless = self._missed = 0
+
+    def join(self, ticket: int, ahead: Iterable[int]) -> None:
+        self.ticket = ticket
+        self.know(ahead)
+
+    def leave(self) -> int | None:
+        """The ticket that it had."""
+        ticket, self.ticket = self.ticket, None
+        self.doubt_at = float("inf")
+        return ticket
+
+    def know(self, ahead: Iterable[int]) -> None:
+        """Who is ahead, by the database."""
+        self.unsure = False
+        self._ahead = set(ahead)
+        if self._missed > 1:
+            self._distrusted |= self._ahead
+            self._distrust_until = time.monotonic() + DISTRUST_FOR
+        self._ahead -= self._distrusted
+
+    def comes(self) -> bool:
+        """A job was announced: whether this process is to look for it at once, or later if ever."""
+        now = time.monotonic()
+        if self._distrusted and now > self._distrust_until:
+            self._distrusted.clear()
+            self._missed, self.unsure = 0, True
+        if self.ticket is None:
+            return False
+        if self._ahead:
+            wait = DOUBT_AFTER * len(self._ahead) ** 2 * 2**self._fruitless
+            self.doubt_at = min(self.doubt_at, now + wait)
+        return not self._ahead
+
+    def hear_of_leaving(self, ticket: int) -> bool:
+        """Whether it is this process's turn now, and a job was announced meanwhile."""
+        if ticket not in self._ahead:
+            return False
+        self._ahead.remove(ticket)
+        return not self._ahead and self.doubt_at < float("inf")
+
+    def looked(self, found: bool) -> None:
+        """The process has looked, for whatever reason, and has seen all that was announced."""
+        if self.doubt_at <= time.monotonic():
+            self.unsure = found
+            self._missed = self._missed + 1 if found else 0
+            self._fruitless = 0 if found else min(self._fruitless + 1, MOST_FRUITLESS)
+        self.doubt_at = float("inf")
