@@ -4,7 +4,8 @@
 --                              one immutable row in steady_queue_jobs, and one in steady_queue_ready
 --                              (or steady_queue_scheduled, for later).
 --   notify    30_notify.sql    a statement trigger on those two tables sends one NOTIFY for a queue,
---                              and only when a worker said that it waits.
+--                              and only when a worker said that it waits. Of those that wait, the
+--                              first in line comes.
 --   claim     40_claim.sql     a worker calls steady_queue_claim_jobs: rows move from ready to running,
 --                              under a claim number that is never used again.
 --   perform   (Python)         a thread of the worker runs the task.
