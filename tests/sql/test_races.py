@@ -7,6 +7,7 @@ Where a person waits, the test goes on once the database says that he does.
 import json
 import time
 
+import psycopg
 import pytest
 
 from tests.conftest import PATIENCE
@@ -71,6 +72,19 @@ def limited(queue, count=1, **more):
 
 
 class TestClaims:
+    def test_a_claim_that_waited_while_its_process_was_called_dead_takes_nothing(
+        self, queue, worker, one, two, until_it_waits
+    ):
+        queue.enqueue()
+        one.run("lock table steady_queue_ready in access exclusive mode")
+        with (
+            pytest.raises(psycopg.Error, match="is not registered"),
+            two.waiting(two.claim, worker),
+        ):
+            until_it_waits(two)
+            queue.run("delete from steady_queue_processes where id = %s", worker)
+            one.commit()
+
     def test_two_claims_share_no_job(self, queue, worker, one, two):
         jobs = [queue.enqueue() for _ in range(4)]
         claimed = [*one.claim(worker, count=2), *two.claim(worker, count=2)]
