@@ -109,18 +109,27 @@ def is_pooled() -> bool:
 
 
 def _configure(connection: Connection) -> None:
-    settings = connections[steady_queue.database].settings_dict
     # The queue's calls need READ COMMITTED, whatever the server's default is.
     if is_pooled():
         # Nothing outlives a transaction.
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         connection.prepare_threshold = None
+        _assume_role(connection, steady_queue.database)
     else:
-        connection.autocommit = True
-        connection.execute(DIRECT_SESSION)
-        connection.execute(IDLE_TIMEOUT, [f"{_patience(connection)}s"])
-        connection.prepare_threshold = 0
-    if role := settings["OPTIONS"].get("assume_role"):
+        configure_direct(connection, steady_queue.database)
+
+
+def configure_direct(connection: Connection, alias: str) -> None:
+    """For a connection that leads straight to the server: what is set lasts as long as it does."""
+    connection.autocommit = True
+    connection.execute(DIRECT_SESSION)
+    connection.execute(IDLE_TIMEOUT, [f"{_patience(connection)}s"])
+    connection.prepare_threshold = 0
+    _assume_role(connection, alias)
+
+
+def _assume_role(connection: Connection, alias: str) -> None:
+    if role := connections[alias].settings_dict["OPTIONS"].get("assume_role"):
         connection.execute(SQL("set role {}").format(Identifier(role)))
         connection.commit()
 

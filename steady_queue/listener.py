@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -13,9 +13,15 @@ from psycopg import pq
 
 import steady_queue
 from steady_queue import queries
-from steady_queue.connections import LOST, PatientConnection, connection_parameters
+from steady_queue.connections import (
+    LOST,
+    PatientConnection,
+    configure_direct,
+    connection_parameters,
+)
 from steady_queue.crash_points import reach
 from steady_queue.line import Line
+from steady_queue.queries import Connection
 
 logger = logging.getLogger("steady_queue")
 
@@ -31,6 +37,9 @@ FIRST_LOOK_AGAIN, LAST_LOOK_AGAIN = 0.005, 0.25
 
 POLLING_WITHOUT_LISTEN = 1.0
 """Seconds between looks where LISTEN does not work, at most."""
+
+ASKED_AFTER = 4
+"""Times its patience after which a connection that nothing came by is asked whether it lives."""
 
 BUSY_AFTER = 3
 """Looks in a row that filled every slot, after which the process stops asking to be notified."""
@@ -118,14 +127,25 @@ class Listener:
 
         False: it is no longer armed, or something came meanwhile.
         """
-        if self.connection and time.monotonic() >= self._ask_at:
-            try:
-                self.connection.execute("", prepare=False)
-                self._ask_at = time.monotonic() + self.connection.patience
-            except LOST as error:
-                logger.warning("listening in vain, connecting anew: error=%r", str(error).strip())
-                self.close()
+        if time.monotonic() >= self._ask_at:
+            self.ask(lambda connection: connection.execute(""))
         return self.armed and not self._heard
+
+    def ask[Answer](self, question: Callable[[Connection], Answer]) -> Answer | None:
+        """Asks by the connection that notifications come by, which is then known to live.
+
+        None: it is not armed, or no longer.
+        """
+        if not (self.connection and self.armed):
+            return None
+        try:
+            answer = question(self.connection)
+        except LOST as error:
+            logger.warning("listening in vain, connecting anew: error=%r", str(error).strip())
+            self.close()
+            return None
+        self._ask_at = time.monotonic() + ASKED_AFTER * self.connection.patience
+        return answer
 
     def drain(self) -> set[str]:
         """The topics, of those waited for, that were announced since the last call."""
@@ -159,7 +179,8 @@ class Listener:
             self.connection = None
 
     def _connect(self) -> None:
-        parameters = connection_parameters(steady_queue.listen_database)
+        alias = steady_queue.listen_database or steady_queue.database
+        parameters = connection_parameters(alias)
         connection = PatientConnection.connect(**parameters, autocommit=True)
         try:
             if not is_direct(connection):
@@ -167,13 +188,14 @@ class Listener:
                     "the address leads to a transaction pooler; give steady_queue.listen_database "
                     "an alias with a direct one"
                 )
+            configure_direct(connection, alias)
             connection.add_notify_handler(lambda notify: self._hear(notify.payload, notify.pid))
             connection.execute(f"listen {CHANNEL}")
         except BaseException:
             connection.close()
             raise
         self.connection = connection
-        self._ask_at = time.monotonic() + connection.patience
+        self._ask_at = time.monotonic() + ASKED_AFTER * connection.patience
         self._said_that_it_polls = False
 
     def _read(self, pgconn: pq.abc.PGconn) -> None:

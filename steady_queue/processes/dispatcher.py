@@ -10,8 +10,8 @@ from steady_queue.crash_points import reach
 from steady_queue.listener import Listener, Rest
 from steady_queue.processes.loop import Loop
 
-PRUNE_EVERY = 60.0
-"""Seconds between two looks for history past its time."""
+PRUNE_EVERY, PRUNE_SELDOM = 60.0, 300.0
+"""Seconds between two looks for history past its time, by whether the last one found any."""
 
 PRUNE_BATCH = 5000
 """Jobs, or rows of figures, that one statement deletes at most."""
@@ -78,9 +78,14 @@ class Dispatcher(Loop):
                 self._maintain_at = now
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_EVERY
-            finished = steady_queue.clear_finished_jobs_after
-            failed = steady_queue.clear_failed_jobs_after
-            if queries.prune(connection, finished, failed, PRUNE_BATCH) >= PRUNE_BATCH:
-                self._prune_at = now
-            if queries.compact_figures(connection, PRUNE_BATCH) >= PRUNE_BATCH:
-                self._prune_at = now
+            self._prune_at = now + self._prune(connection)
+
+    def _prune(self, connection: queries.Connection) -> float:
+        """Seconds until it is to be done again."""
+        finished = steady_queue.clear_finished_jobs_after
+        failed = steady_queue.clear_failed_jobs_after
+        pruned = queries.prune(connection, finished, failed, PRUNE_BATCH)
+        compacted = queries.compact_figures(connection, PRUNE_BATCH)
+        if max(pruned, compacted) >= PRUNE_BATCH:
+            return 0.0
+        return PRUNE_EVERY if pruned or compacted else PRUNE_SELDOM

@@ -58,8 +58,7 @@ class Scheduler(Loop):
                 connection.commit()
         seconds = self._rest_after(connection)
         self.watch(self.listener.connection)
-        next_run_in = queries.next_recurring_run_in(connection)
-        return max(0.0, min(seconds, LOOK_EVERY if next_run_in is None else next_run_in))
+        return max(0.0, min(seconds, self._until_next_run(connection)))
 
     def shut_down(self) -> int:
         self.listener.close()
@@ -73,6 +72,13 @@ class Scheduler(Loop):
             self.listener.proven = queries.producers_ended(connection, self.listener.topics)
             return 0 if self.listener.proven else self.rest.look_again()
         return self.rest.poll()
+
+    def _until_next_run(self, connection: Connection) -> float:
+        if not self.listener.armed:
+            seconds = queries.next_recurring_run_in(connection)
+        elif (seconds := self.listener.ask(queries.next_recurring_run_in)) is None:
+            return LOOK_EVERY if self.listener.answers() else 0.0
+        return LOOK_EVERY if seconds is None else seconds
 
     def _look_at(self, connection: Connection, due: DueTask) -> None:
         with connection.transaction():

@@ -85,8 +85,11 @@ class Worker(Loop):
         woken, finished = self.listener.drain(), self.crew.finished()
         if self.crew.overdue():
             self._disown_soon()
-        elif not (woken or finished) and (early := self._look_at - time.monotonic()) > 0:
-            return early
+        elif not (woken or finished):
+            if (early := self._look_at - time.monotonic()) > 0:
+                return early
+            if self._is_still_quiet():
+                return self._sleep(self.rest.poll())
         # Due until all of it has been done: an error on the way leaves it so.
         self._look_at = 0.0
         room = self.crew.room()
@@ -98,8 +101,17 @@ class Worker(Loop):
         self.listener.looked(found=bool(jobs))
         seconds = self._rest_after(len(jobs), room, told=bool(woken))
         self.watch(self.listener.connection)
+        return self._sleep(seconds)
+
+    def _sleep(self, seconds: float) -> float:
         self._look_at = time.monotonic() + seconds
         return seconds
+
+    def _is_still_quiet(self) -> bool:
+        """Without a claim: one question for what is ready, and whether notifications would come."""
+        if self.crew.held or self._disown_at:
+            return False
+        return bool(self.listener.ask(lambda connection: queries.is_quiet(connection, self.queues)))
 
     def hand_in_and_claim(self, finished: list[Outcome], room: int) -> list[ClaimedJob]:
         """One round trip. Outcomes that the database did not take are kept for the next."""

@@ -94,7 +94,7 @@ def test_each_line_has_its_first(waiting, enqueue):
 def test_who_waits_for_a_prefix_comes_to_its_queues_and_stands_in_nobodys_way(waiting, enqueue):
     prefix, any_queue = waiting("mail*"), waiting("*")
     enqueue("mail_new")
-    assert told(prefix) == {"queue:mail_new", "queue:*"}
+    assert "queue:mail_new" in told(prefix)
     enqueue("default")
     assert told(prefix) == set()
     assert told(any_queue) >= TOLD

@@ -75,15 +75,16 @@ class TestClaims:
     def test_a_claim_that_waited_while_its_process_was_called_dead_takes_nothing(
         self, queue, worker, one, two, until_it_waits
     ):
+        def claim_meanwhile():
+            one.run("lock table steady_queue_ready in access exclusive mode")
+            with two.waiting(two.claim, worker):
+                until_it_waits(two)
+                queue.run("delete from steady_queue_processes where id = %s", worker)
+                one.commit()
+
         queue.enqueue()
-        one.run("lock table steady_queue_ready in access exclusive mode")
-        with (
-            pytest.raises(psycopg.Error, match="is not registered"),
-            two.waiting(two.claim, worker),
-        ):
-            until_it_waits(two)
-            queue.run("delete from steady_queue_processes where id = %s", worker)
-            one.commit()
+        with pytest.raises(psycopg.Error, match="is not registered"):
+            claim_meanwhile()
 
     def test_two_claims_share_no_job(self, queue, worker, one, two):
         jobs = [queue.enqueue() for _ in range(4)]
