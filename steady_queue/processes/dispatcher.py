@@ -27,20 +27,28 @@ class Dispatcher(Loop):
         self.options = options
         self.listener = Listener(["scheduled", "limits"])
         self.rest = Rest(self.listener, options.polling_interval.total_seconds())
-        self._maintain_at = time.monotonic()
-        self._prune_at = time.monotonic()
+        self._dispatch_at = self._maintain_at = self._prune_at = time.monotonic()
 
     def step(self) -> float:
-        if "limits" in self.listener.drain():
+        heard = self.listener.drain()
+        if "limits" in heard:
             # Slots came free without a finish.
             self._maintain_at = time.monotonic()
         connection = self.database.connection()
+        if heard or time.monotonic() >= self._dispatch_at:
+            # Due until all of it has been done: an error on the way leaves it so.
+            self._dispatch_at = 0.0
+            self._dispatch_at = time.monotonic() + self._dispatch(connection)
+        self._maintain(connection)
+        return self._until_next()
+
+    def _dispatch(self, connection: queries.Connection) -> float:
+        """Seconds until it is to be done again, unless something is heard before."""
         moved, next_due_in = queries.dispatch_jobs(connection, self.options.batch_size)
         reach("dispatch.after")
-        self._maintain(connection)
         seconds = self._rest_after(moved, connection)
         self.watch(self.listener.connection)
-        return max(0.0, min(seconds, self._until_due(next_due_in)))
+        return seconds if next_due_in is None else min(seconds, next_due_in)
 
     def shut_down(self) -> int:
         self.listener.close()
@@ -58,14 +66,11 @@ class Dispatcher(Loop):
             return 0 if self.listener.proven else self.rest.look_again()
         return self.rest.poll()
 
-    def _until_due(self, next_due_in: float | None) -> float:
-        now = time.monotonic()
-        moments = [self._prune_at - now]
+    def _until_next(self) -> float:
+        moments = [self._dispatch_at, self._prune_at]
         if self.options.concurrency_maintenance:
-            moments.append(self._maintain_at - now)
-        if next_due_in is not None:
-            moments.append(next_due_in)
-        return min(moments)
+            moments.append(self._maintain_at)
+        return max(0.0, min(moments) - time.monotonic())
 
     def _maintain(self, connection: queries.Connection) -> None:
         """The next time is set first: what fails is tried again then, and not before."""

@@ -41,24 +41,34 @@ class Scheduler(Loop):
         self.listener = Listener(["recurring"])
         self.rest = Rest(self.listener, LOOK_EVERY)
         self._prune_at = time.monotonic()
+        self._next_run_at = 0.0
 
     def step(self) -> float:
-        self.listener.drain()
+        known = self.listener.proven and not self.listener.drain()
         connection = self.database.connection()
         self._prune(connection)
-        for due in queries.due_recurring_tasks(connection):
+        if self._look(connection) or not known:
+            self._next_run_at = 0.0
+        seconds = self._rest_after(connection)
+        self.watch(self.listener.connection)
+        if time.monotonic() >= self._next_run_at:
+            self._next_run_at = time.monotonic() + self._until_next_run(connection)
+        return min(seconds, max(0.0, self._next_run_at - time.monotonic()))
+
+    def _look(self, connection: Connection) -> bool:
+        """Whether anything was due."""
+        due = queries.due_recurring_tasks(connection)
+        for task in due:
             try:
-                self._look_at(connection, due)
+                self._look_at(connection, task)
             except LOST:
                 raise
             except psycopg.Error as error:
                 # It rests until it is made anew; the others go on.
-                logger.error("refused: key=%s reason=%r", due.key, str(error))
-                queries.advance_recurring_task(connection, due.key, due.next_run_at, None, None)
+                logger.error("refused: key=%s reason=%r", task.key, str(error))
+                queries.advance_recurring_task(connection, task.key, task.next_run_at, None, None)
                 connection.commit()
-        seconds = self._rest_after(connection)
-        self.watch(self.listener.connection)
-        return max(0.0, min(seconds, self._until_next_run(connection)))
+        return bool(due)
 
     def shut_down(self) -> int:
         self.listener.close()
@@ -74,11 +84,8 @@ class Scheduler(Loop):
         return self.rest.poll()
 
     def _until_next_run(self, connection: Connection) -> float:
-        if not self.listener.armed:
-            seconds = queries.next_recurring_run_in(connection)
-        elif (seconds := self.listener.ask(queries.next_recurring_run_in)) is None:
-            return LOOK_EVERY if self.listener.answers() else 0.0
-        return LOOK_EVERY if seconds is None else seconds
+        seconds = queries.next_recurring_run_in(connection)
+        return float("inf") if seconds is None else seconds
 
     def _look_at(self, connection: Connection, due: DueTask) -> None:
         with connection.transaction():
