@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, BinaryIO
@@ -49,6 +50,8 @@ class Child:
     started: StartedJobs | None = None
     started_file: BinaryIO | None = None
     born_at: float = 0.0
+    frozen_at: float | None = None
+    given_up: bool = False
     deaths: int = 0
     respawn_at: float = 0.0
     reason: str = ""
@@ -56,6 +59,16 @@ class Child:
     @property
     def pid(self) -> int:
         return self.process.pid if self.process else 0
+
+    @property
+    def frozen_for(self) -> timedelta:
+        since = time.monotonic() if self.frozen_at is None else self.frozen_at
+        return timedelta(seconds=time.monotonic() - since)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has not run since the last heartbeat: nobody is to say that it lives."""
+        return self.frozen_for >= steady_queue.process_heartbeat_interval
 
 
 @dataclass
@@ -68,7 +81,7 @@ class Lost:
 
 
 class Supervisor(Loop):
-    """Starts the children, replaces those that die, and says that they live.
+    """Starts the children, replaces those that die, and says that the others live.
 
     Puts the jobs of a dead child back at once: it knows of the death by its wait status, and what
     the child had started by the memory that they share.
@@ -163,6 +176,8 @@ class Supervisor(Loop):
         assert child.process is not None
         status = child.process.returncode
         reason = f"{child.name} (pid {child.pid}) {_cause(status)}"
+        if child.given_up:
+            reason += f", frozen for longer than {steady_queue.process_alive_threshold}"
         started = child.started.jobs() if child.started and charge else []
         child.reason = reason
         self.lost.append(Lost(child.process_id, reason, started))
@@ -170,7 +185,7 @@ class Supervisor(Loop):
         child.deaths = 1 if lived > STEADY_AFTER else child.deaths + 1
         wait = 0.0 if child.deaths == 1 else min(2.0 ** (child.deaths - 2), LONGEST_RESPAWN)
         child.respawn_at = time.monotonic() + wait
-        child.process = None
+        child.process, child.frozen_at, child.given_up = None, None, False
         self._close_memory(child)
         if status and not self.stopping:
             logger.error(
@@ -195,12 +210,36 @@ class Supervisor(Loop):
             if count:
                 logger.warning("recovered: process_id=%s jobs=%s", lost.process_id, count)
 
+    def _notice_frozen(self) -> None:
+        """Kill who has been frozen for so long that its jobs are given away: it may stay so.
+
+        Time in which this process was silent does not count: it may have been frozen, too.
+        """
+        threshold = steady_queue.process_alive_threshold
+        silent_for = timedelta(seconds=time.monotonic() - self._heartbeat_at)
+        for child in self._living():
+            if not is_frozen(child.pid):
+                self._go_on_with(child)
+            elif child.frozen_at is None or silent_for > threshold / 2:
+                child.frozen_at = time.monotonic()
+            elif child.frozen_for > threshold and not child.given_up:
+                logger.error("frozen: process=%s pid=%s; killed", child.name, child.pid)
+                child.given_up = True
+                child.process.kill()  # type: ignore[union-attr]
+
+    def _go_on_with(self, child: Child) -> None:
+        if child.is_silent:
+            # It has lived until now: a shorter time than the threshold changes nothing.
+            self._heartbeat_at = time.monotonic()
+        child.frozen_at = None
+
     def _heartbeat(self) -> None:
+        self._notice_frozen()
         if time.monotonic() < self._heartbeat_at:
             return
         connection = self.database.connection()
         threshold = steady_queue.process_alive_threshold
-        numbers = [self.process_id, *(child.process_id for child in self._living())]
+        numbers = [self.process_id, *(c.process_id for c in self._living() if not c.is_silent)]
         gone, removed = queries.heartbeat_and_sweep(
             connection, numbers, self.process_id, threshold, steady_queue.max_lost_starts
         )
@@ -365,6 +404,20 @@ def _plain(options: Worker | Dispatcher | None) -> dict[str, Any]:
         name: value.total_seconds() if isinstance(value, timedelta) else value
         for name, value in asdict(options).items()
     }
+
+
+def is_frozen(pid: int) -> bool:
+    """Whether a signal (STOP, TSTP) has halted this child, and none has let it go on.
+
+    One that a debugger halts is not: whoever looks at it is not to lose it.
+    """
+    if not hasattr(os, "waitid"):
+        # macOS, before Python 3.13.
+        return False
+    with suppress(ChildProcessError):
+        # A look that takes nothing: Popen is still to find out how the child ended.
+        return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+    return False
 
 
 def _cause(status: int) -> str:

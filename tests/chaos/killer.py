@@ -149,9 +149,10 @@ class Killer:
 
     def stop_child(self) -> None:
         pid = self._one_of(self._place().node.children())
-        self.journal.note("child stopped")
-        os.kill(pid, signal.SIGSTOP)
         seconds = self.random.choice([MOMENT, SILENCE])
+        # Its supervisor kills one that is frozen for long.
+        self.journal.note("child stopped", pids=[pid] if seconds == SILENCE else [])
+        os.kill(pid, signal.SIGSTOP)
         self._undo_in(seconds, lambda: os.kill(pid, signal.SIGCONT))
 
     def stop_supervisor(self) -> None:

@@ -1,7 +1,8 @@
 """Processes that are stopped, frozen or alone: who is called dead, and what that costs.
 
 Nobody waits for a threshold here: a supervisor is seen to speak for its processes, or the rows of
-those that do not are made as old as if they had been silent for long.
+those that do not are made as old as if they had been silent for long. Only a worker that its
+supervisor kills has to stay frozen for as long as it takes.
 """
 
 import os
@@ -34,6 +35,15 @@ SILENCE = """
     set heartbeat_at = case when id = any (%(silent)s) then '2000-01-01' else heartbeat_at end,
       steady_since = '2000-01-01'
 """
+SILENT = """
+    select s.heartbeat_at > p.heartbeat_at + interval '1 s'
+    from steady_queue_processes p join steady_queue_processes s on s.id = p.supervisor
+    where p.kind = 'worker'
+"""
+AT_THE_GATE = """
+    select exists (select from pg_locks join pg_database on pg_database.oid = database
+      where locktype = 'advisory' and not granted and datname = current_database())
+"""
 STARTS = ["held begins", "held begins"]
 
 
@@ -65,12 +75,12 @@ def thaw(pids):
         os.kill(pid, signal.SIGCONT)
 
 
-def held_by(node, watch):
-    """A node whose worker performs a job that waits at the gate."""
+def held_by(node, watch, *arguments, env=SPEAKING, **options):
+    """A node one of whose workers performs a job that waits at the gate."""
     watch.close_gate()
-    one = node(env=SPEAKING)
+    one = node(*arguments, env=env, **options)
     gated.enqueue("held")
-    watch.hear("held begins")
+    watch.until(lambda: watch.value(AT_THE_GATE), "a start")
     return one
 
 
@@ -91,17 +101,46 @@ def test_a_node_that_takes_long_to_stop_says_meanwhile_that_it_lives(node, watch
     assert watch.heard() == ["held begins", "held ends"]
 
 
-def test_a_frozen_worker_keeps_its_job_for_as_long_as_its_supervisor_sees_it(node, watch):
+def test_nobody_speaks_for_a_frozen_worker_which_goes_on_within_the_threshold(node, watch):
     one = held_by(node, watch)
     pids = one.worker_pids()
     freeze(pids)
     watch.open_gate()
-    until_spoken_for(watch)
+    watch.until(lambda: watch.value(SILENT), "a supervisor that no longer speaks for it")
     assert watch.states() == {"running": 1}
     thaw(pids)
     watch.until_states(successful=1)
+    watch.until(lambda: not watch.value(SILENT), "a supervisor that speaks for it again")
     assert watch.heard() == ["held begins", "held ends"]
+    assert watch.rows("select attempt, lost_starts from steady_queue_outcomes") == [(1, 0)]
     assert one.worker_pids() == pids
+
+
+def test_a_frozen_worker_is_given_up_by_its_own_supervisor_then_fenced_and_replaced(node, watch):
+    one = held_by(node, watch, "--only-work", workers=[{"processes": 2, "threads": 1}])
+    [(pid, number)] = watch.rows(
+        "select p.pid, p.id from steady_queue_running r "
+        "join steady_queue_processes p on p.id = r.process"
+    )
+    freeze([pid])
+    until_given_up(watch, [number])
+    thaw([pid])
+    until_the_first_start_is_dropped(watch, pid)
+    watch.until(lambda: len(one.worker_pids()) == 2, "a worker in its place")
+    assert number not in watch.processes("worker")
+    assert one.stop() == 0
+
+
+def test_a_worker_that_stays_frozen_is_killed_and_replaced_by_its_supervisor(node, watch):
+    one = held_by(node, watch, "--only-work", env=SWEEPING)
+    pids = one.worker_pids()
+    freeze(pids)
+    watch.until(lambda: not any(map(alive, pids)), "its end")
+    watch.until(lambda: watch.heard() == STARTS, "the second start")
+    watch.open_gate()
+    watch.until_states(successful=1)
+    assert watch.rows("select attempt, lost_starts from steady_queue_outcomes") == [(1, 1)]
+    assert one.stop() == 0
 
 
 def test_a_supervisor_speaks_for_a_worker_whose_task_keeps_the_interpreter(node, watch, tmp_path):
