@@ -31,6 +31,9 @@ LONGEST_RESPAWN = 30.0
 QUIT_WITHIN = 2
 """Whole seconds that a supervisor has after QUIT to put jobs back."""
 
+LEAVE_WITHIN = 10.0
+"""Seconds for which a supervisor that ends tries to put jobs back: the database may be away."""
+
 RECOVER_AGAIN = 0.1
 """Seconds until a recovery that found a limit locked is tried again."""
 
@@ -357,19 +360,19 @@ class Supervisor(Loop):
     def _leave(self) -> None:
         """Put back what the children held, and deregister.
 
-        Tried again: a connection lost while nothing was asked of it shows only now.
+        In the end others will find the numbers silent and put the jobs back.
         """
         if self.process_id:
             self.lost.append(Lost(self.process_id, self.name))
-        for _ in range(3):
+        deadline = time.monotonic() + LEAVE_WITHIN
+        while self.lost and (left := deadline - time.monotonic()) > 0:
             try:
                 self._recover()
-                if not self.lost:
-                    return
-                self.wait(RECOVER_AGAIN)
+                again = RECOVER_AGAIN
             except psycopg.Error as error:
-                # In the end others will find the numbers silent and put the jobs back.
-                self.back_off(error)
+                again = self.back_off(error)
+            if self.lost:
+                self.wait(min(again, left))
 
     def _until_next(self) -> float:
         now = time.monotonic()

@@ -5,6 +5,7 @@ from django.apps import AppConfig
 
 CONSTANTS = {
     "TEST_STEADY_AFTER": ("steady_queue.processes.supervisor", "STEADY_AFTER"),
+    "TEST_LEAVE_WITHIN": ("steady_queue.processes.supervisor", "LEAVE_WITHIN"),
     "TEST_QUIT_WITHIN": ("steady_queue.processes.supervisor", "QUIT_WITHIN"),
     "TEST_STOPS_WITHIN": ("steady_queue.timeouts", "STOPS_WITHIN"),
 }

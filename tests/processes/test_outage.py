@@ -1,8 +1,11 @@
 """The database goes away and comes back: nothing is lost, nothing runs twice, nobody dies."""
 
 import os
+import re
+import signal
 import subprocess
 from contextlib import suppress
+from itertools import islice
 
 import pytest
 
@@ -129,6 +132,26 @@ def test_an_outage_of_many_tries_is_survived(server, proxy, start):
     watch.hear("after many tries")
     assert node.children() == pids
     assert node.stop() == 0
+
+
+def read(log, count, pattern):
+    """Whether so many lines match before the end, which comes with that of the node."""
+    return len(list(islice(filter(re.compile(pattern).search, log), count))) == count
+
+
+def test_a_node_that_ends_during_an_outage_leaves_nothing_once_the_database_is_back(server, start):
+    patient = {"TEST_SHUTDOWN_TIMEOUT": "3600", "TEST_LEAVE_WITHIN": "3600"}
+    out, into = os.pipe()
+    with open(out) as log:
+        node = start({**server.env, **patient, "TEST_LOG_LEVEL": "INFO"}, into)
+        os.close(into)
+        server.crash()
+        node.signal(signal.SIGTERM)
+        assert read(log, 3, "stopped: process=(worker|dispatcher|scheduler)")
+        assert read(log, 4, "database away: process=supervisor")
+        server.start()
+        assert node.wait() == 0
+    assert server.watch().value("select count(*) from steady_queue_processes") == 0
 
 
 def waiting_for_locks(watch):
