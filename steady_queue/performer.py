@@ -79,8 +79,7 @@ class Performer:
         reach("perform.after")
         task_connections.tidy()
         self._ended_at = ended = time.monotonic()
-        waited, ran = started - received_at, ended - started
-        return Outcome(job.id, job.claim, waited, ran, error, job.limit_key, job)
+        return Outcome(job, started - received_at, ended - started, error)
 
     def _attempt(self, job: ClaimedJob, started_at: datetime) -> str | None:
         """The error as JSON, or None."""
@@ -176,7 +175,7 @@ def timed_out(deadline: Deadline) -> Outcome:
     error["traceback"] = _storable(deadline.where() + error["traceback"])
     waited = (result.started_at - job.claimed_at).total_seconds()
     ran = time.monotonic() - deadline.began_at
-    return Outcome(job.id, job.claim, waited, ran, json.dumps(error), job.limit_key, job)
+    return Outcome(job, waited, ran, json.dumps(error))
 
 
 def _call(result: SteadyQueueResult) -> Any:

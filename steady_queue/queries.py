@@ -60,13 +60,10 @@ class ClaimedJob(NamedTuple):
 class Outcome(NamedTuple):
     """How a job ended. Spans in seconds; ``error`` is JSON for steady_queue_finish_jobs."""
 
-    job: int
-    claim: int
+    job: ClaimedJob
     waited: float
     ran: float
     error: str | None
-    limit_key: str | None
-    claimed: ClaimedJob
 
 
 ENQUEUE_JOB = """
@@ -383,11 +380,14 @@ def finish_and_claim_jobs(
 
 
 def _finish_arguments(finished: Sequence[Outcome], keep: bool) -> tuple[Any, ...]:
-    *numbers, errors, keys, _ = zip(*finished, strict=True)
+    jobs, waited, ran, errors = zip(*finished, strict=True)
     return (
-        *map(_array, numbers),
+        _array([job.id for job in jobs]),
+        _array([job.claim for job in jobs]),
+        _array(waited),
+        _array(ran),
         list(errors) if any(errors) else None,
-        list({key for key in keys if key is not None}) or None,
+        list({job.limit_key for job in jobs if job.limit_key is not None}) or None,
         keep,
     )
 

@@ -194,7 +194,7 @@ class Crew:
         outcomes = [self._outcomes.popleft() for _ in range(len(self._outcomes))]
         if outcomes:
             self._held -= len(outcomes)
-            self._jobs.difference_update(outcome.job for outcome in outcomes)
+            self._jobs.difference_update(outcome.job.id for outcome in outcomes)
             self._learn(outcomes)
             self._start_suspect()
         return outcomes
@@ -202,7 +202,7 @@ class Crew:
     def keep(self, outcomes: list[Outcome]) -> None:
         """Take outcomes back that could not be handed in."""
         self._held += len(outcomes)
-        self._jobs.update(outcome.job for outcome in outcomes)
+        self._jobs.update(outcome.job.id for outcome in outcomes)
         self._outcomes.extendleft(reversed(outcomes))
 
     def hungry(self) -> bool:
@@ -252,7 +252,7 @@ class Crew:
 
     def _learn(self, outcomes: list[Outcome]) -> None:
         self.seconds_each = _learned(self.seconds_each, [outcome.ran for outcome in outcomes])
-        if limited := [outcome.ran for outcome in outcomes if outcome.limit_key is not None]:
+        if limited := [outcome.ran for outcome in outcomes if outcome.job.limit_key is not None]:
             self._seconds_each_limited = _learned(self._seconds_each_limited, limited)
 
     def _work_or_die(self, thread: int) -> None:

@@ -39,7 +39,7 @@ class Counts:
         self.runs = [0] * (len(BOUNDS) + 1)
 
     def count(self, outcome: Outcome) -> None:
-        _, _, started_after, ran, error, _, job = outcome
+        job, started_after, ran, error = outcome
         self.ran += ran
         self.runs[bisect_left(BOUNDS, ran)] += 1
         if error is None:
@@ -72,8 +72,8 @@ class Figures:
     def count(self, finished: Sequence[Outcome], refused: Container[int] = ()) -> None:
         counts = self._counts
         for outcome in finished:
-            if outcome.job not in refused:
-                job = outcome.claimed
+            job = outcome.job
+            if job.id not in refused:
                 counts[job.queue, job.task].count(outcome)
         if self._counts and self._write_at == inf:
             self._write_at = time.monotonic() + WRITE_EVERY

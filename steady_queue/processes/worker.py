@@ -277,23 +277,23 @@ class Worker(Loop):
             connection.rollback()
             logger.error(
                 "outcome refused: job=%s reason=%r",
-                outcome.job,
+                outcome.job.id,
                 str(error).strip(),
-                extra=self._about(outcome.claimed),
+                extra=self._about(outcome.job),
             )
             self.crew.keep([unrecordable(outcome, error)])
 
     def _look_at_refused(self, finished: list[Outcome], refused: dict[int, str]) -> None:
         for outcome in finished if refused else ():
-            if refused.get(outcome.job) == "stale":
+            if refused.get(outcome.job.id) == "stale":
                 logger.warning(
                     "stale: job=%s process=%s; another has it, or its outcome stands already",
-                    outcome.job,
+                    outcome.job.id,
                     self.name,
-                    extra=self._about(outcome.claimed),
+                    extra=self._about(outcome.job),
                 )
         self.figures.count(finished, refused)
-        self._busy = [o for o in finished if refused.get(o.job) == "busy"]
+        self._busy = [o for o in finished if refused.get(o.job.id) == "busy"]
         self.crew.keep(self._busy)
         if len(self._busy) < len(finished):
             self.rest.begin_anew()

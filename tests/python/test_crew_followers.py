@@ -28,7 +28,7 @@ class Script:
             self.began.append((job.id, threading.current_thread().name))
             self.changed.notify_all()
             assert self.changed.wait_for(lambda: job.id not in self.held_up, PATIENCE)
-        return Outcome(job.id, job.claim, 0.0, self.ran, None, job.limit_key, job)
+        return Outcome(job, 0.0, self.ran, None)
 
     def until_began(self, *jobs):
         with self.changed:
@@ -73,7 +73,7 @@ def until_ended(crew, rung, *jobs):
     while not set(jobs) <= set(ended):
         assert rung.wait(PATIENCE)
         rung.clear()
-        ended += [outcome.job for outcome in crew.finished()]
+        ended += [outcome.job.id for outcome in crew.finished()]
     return ended
 
 
@@ -107,7 +107,7 @@ def test_the_loop_is_woken_when_the_last_of_a_slot_has_ended(script, crew, rung)
     assert one.waiting
     script.let_go()
     assert rung.wait(PATIENCE)
-    assert [outcome.job for outcome in one.finished()] == [1, 2, 3]
+    assert [outcome.job.id for outcome in one.finished()] == [1, 2, 3]
     assert not one.waiting
 
 

@@ -21,7 +21,7 @@ JOB = ClaimedJob(
 
 def outcome(job=1, waited=0.5, ran=0.02, error=None, **changes):
     error = None if error is None else json.dumps({"exception_class": "E", **error})
-    return Outcome(job, 1, waited, ran, error, None, JOB._replace(id=job, **changes))
+    return Outcome(JOB._replace(id=job, **changes), waited, ran, error)
 
 
 class Table:

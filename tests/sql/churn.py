@@ -45,7 +45,7 @@ class Churn:
             _, jobs = queries.finish_and_claim_jobs(
                 self.session, self.worker, finished, True, ["*"], 500
             )
-            finished = [queries.Outcome(j.id, j.claim, 0, 0, None, None, j) for j in jobs]
+            finished = [queries.Outcome(job, 0, 0, None) for job in jobs]
             if number % 2 == 0:
                 queries.advance_marks(self.session, [("default", 0)])
         queries.finish_and_claim_jobs(self.session, self.worker, finished, True, ["*"], 0)
