@@ -159,6 +159,9 @@ class JobError(models.Model):
     class Meta:
         db_table = "steady_queue_errors"
 
+    def __str__(self) -> str:
+        return f"attempt {self.attempt}" if self.attempt else "lost start"
+
 
 class Figures(models.Model):
     """What workers have done in a minute, for one queue and task."""

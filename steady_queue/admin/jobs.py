@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 
 import steady_queue
 from steady_queue import queries
@@ -109,7 +110,10 @@ class JobAdmin(ReadOnlyAdmin):
         shown = format_html_join(
             "",
             "<h4>{}: {}: {}</h4><pre>{}</pre>",
-            ((_label(e), e.exception_class, e.message, e.traceback) for e in latest[:ERRORS][::-1]),
+            [
+                (capfirst(str(e)), e.exception_class, e.message, e.traceback)
+                for e in latest[:ERRORS][::-1]
+            ],
         )
         earlier = f"The latest {ERRORS}, of more." if len(latest) > ERRORS else ""
         return format_html("{}{}", earlier, shown) or "-"
@@ -173,7 +177,3 @@ class JobAdmin(ReadOnlyAdmin):
 def _in_states(jobs: Sequence[int], states: Sequence[str]) -> QuerySet[JobState]:
     rows = JobState.objects.using(steady_queue.database).filter(pk__in=jobs, state__in=states)
     return rows.defer("arguments").order_by("pk")
-
-
-def _label(error: JobError) -> str:
-    return f"Attempt {error.attempt}" if error.attempt else "Lost start"

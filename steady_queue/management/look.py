@@ -154,8 +154,7 @@ def _timeline(job: int) -> Iterator[str]:
 def _errors(job: int) -> Iterator[str]:
     errors = JobError.objects.using(steady_queue.database).filter(job_id=job).order_by("pk")
     for error in errors:
-        attempt = f"attempt {error.attempt}" if error.attempt else "lost start"
-        yield f"{attempt}: {printable(error.exception_class)}: {cell(error.message)}"
+        yield f"{error}: {printable(error.exception_class)}: {cell(error.message)}"
         for line in printable(error.traceback, lines=True).splitlines():
             yield f"  {line}"
 

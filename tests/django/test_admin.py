@@ -171,6 +171,12 @@ def test_the_page_of_a_job_has_its_latest_errors_in_order(superuser, jobs, sql, 
     assert content.index("Attempt 2:") < content.index("Attempt 3:")
 
 
+def test_an_error_without_an_attempt_is_a_lost_start(superuser, jobs, sql):
+    sql("update steady_queue_errors set attempt = 0")
+    content = superuser.get(page("jobstate", jobs["failed"])).content.decode()
+    assert "<h4>Lost start: builtins.ValueError: boom</h4>" in content
+
+
 def test_the_page_of_a_job_has_its_timeline(superuser, jobs):
     content = superuser.get(page("jobstate", jobs["scheduled"])).content.decode()
     assert "</time> enqueued in queue default, priority 0</li>" in content
