@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from tests.chaos.checker import Checker
-from tests.chaos.field import Field
+from tests.chaos.field import SESSIONS, Field
 from tests.chaos.judge import Judge, percentile
 from tests.chaos.killer import Journal, Killer
 
@@ -126,9 +126,9 @@ def _producer(ground: Field) -> Any:
 
 
 def _is_up(ground: Field, plan: Plan) -> bool:
-    return _until(ground, plan, WORKERS, lambda count: count == 4) and _until(
-        ground, plan, WAIT_TO_BE_NOTIFIED, lambda count: count == 8
-    )
+    # Every child has two sessions, and a supervisor one.
+    expected = {WORKERS: 4, WAIT_TO_BE_NOTIFIED: 8, SESSIONS: 18}
+    return all(_until(ground, plan, query, count.__eq__) for query, count in expected.items())
 
 
 def _wait_for_the_end(ground: Field, plan: Plan) -> bool:
