@@ -1,13 +1,16 @@
-"""How a supervisor sees that a signal has halted a child, and takes nothing from Popen by that."""
+"""How a supervisor sees that a signal has halted a child, and what it does by and by."""
 
 import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from steady_queue.processes.supervisor import is_frozen
+from steady_queue.configuration import Options
+from steady_queue.processes import loop, supervisor
+from steady_queue.processes.supervisor import Supervisor, is_frozen
 
 pytestmark = [
     pytest.mark.processes,
@@ -74,3 +77,62 @@ def test_a_child_that_a_debugger_halts_is_not_frozen(child):
     child.send_signal(signal.SIGSTOP)
     until(child, os.WSTOPPED)
     assert is_frozen(child.pid)
+
+
+class Watched:
+    """A supervisor of one child, which it looks at when the clock was moved, and its heartbeats."""
+
+    def __init__(self, process, monkeypatch):
+        monkeypatch.setattr(loop, "Database", SimpleNamespace)
+        monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.now = 1000.0
+        self.supervisor = Supervisor(Options())
+        self.supervisor.children = self.supervisor.children[:1]
+        [self.child] = self.supervisor.children
+        self.child.process = process
+        self.look_after(0)
+
+    def look_after(self, seconds, speaks=True):
+        self.now += seconds
+        if speaks:
+            self.supervisor._heartbeat_at = self.now + 5
+        self.supervisor._notice_frozen()
+
+
+@pytest.fixture
+def watched(child, monkeypatch):
+    child.send_signal(signal.SIGSTOP)
+    until(child, os.WSTOPPED)
+    one = Watched(child, monkeypatch)
+    yield one
+    os.close(one.supervisor._lifeline_read)
+    os.close(one.supervisor._lifeline_write)
+
+
+def test_a_frozen_child_is_killed_after_the_threshold_and_not_before(watched, child):
+    for _ in range(6):
+        watched.look_after(5)
+        assert not watched.child.given_up
+    watched.look_after(0.1)
+    assert watched.child.given_up
+    assert child.wait() == -signal.SIGKILL
+
+
+def test_time_in_which_the_supervisor_was_silent_does_not_count(watched):
+    watched.look_after(100, speaks=False)
+    watched.look_after(29)
+    assert not watched.child.given_up
+    watched.look_after(2)
+    assert watched.child.given_up
+
+
+def test_a_frozen_child_is_spoken_for_once_more_and_again_when_it_goes_on(watched, child):
+    watched.look_after(4.9)
+    assert not watched.child.is_silent
+    watched.look_after(5)
+    assert watched.child.is_silent
+    child.send_signal(signal.SIGCONT)
+    until(child, os.WCONTINUED)
+    watched.look_after(1)
+    assert not watched.child.is_silent
+    assert watched.supervisor._heartbeat_at == watched.now
