@@ -25,7 +25,13 @@ DIRECT_SESSION = """
     set time zone 'UTC';
 """
 
-IDLE_TIMEOUT = "select set_config('idle_in_transaction_session_timeout', %s, false)"
+FORGET_LOST_CLIENTS = """
+    select set_config('idle_in_transaction_session_timeout', %(patience)s, false),
+      set_config('tcp_user_timeout', %(patience)s, false),
+      set_config('tcp_keepalives_idle', '10s', false),
+      set_config('tcp_keepalives_interval', '5s', false),
+      set_config('tcp_keepalives_count', '3', false)
+"""
 """What a lost client has locked is free again after the time for which it would have waited."""
 
 PATIENCE = 20.0
@@ -123,7 +129,7 @@ def configure_direct(connection: Connection, alias: str) -> None:
     """For a connection that leads straight to the server: what is set lasts as long as it does."""
     connection.autocommit = True
     connection.execute(DIRECT_SESSION)
-    connection.execute(IDLE_TIMEOUT, [f"{_patience(connection)}s"])
+    connection.execute(FORGET_LOST_CLIENTS, {"patience": f"{_patience(connection)}s"})
     connection.prepare_threshold = 0
     _assume_role(connection, alias)
 
@@ -153,10 +159,6 @@ class Database:
                 self._pool = open_pool()
                 raise
         return self._connection
-
-    def backend_pid(self) -> int | None:
-        """The backend that the queue's calls come from; None behind a pooler, which has many."""
-        return None if is_pooled() else self.connection().info.backend_pid
 
     def drop(self) -> None:
         """Give the connection up, closed: whatever state it was in, nothing of it remains."""

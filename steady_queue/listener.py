@@ -50,8 +50,7 @@ class Listener:
 
     An armed listener holds the lock, so that producers send NOTIFY. The order is always: LISTEN,
     arm, prove that every producer that looked before has ended, look. ``proven`` is the caller's
-    note of that, true for as long as the listener stays armed. Notifications that ``own_pid`` sent
-    wake nobody: the backend with which this process claims, after it has handed slots over.
+    note of that, true for as long as the listener stays armed.
 
     A worker gives its ``queues``. It stands in line for each topic whose jobs it would all take;
     who waits for a prefix comes whenever one of its queues is announced.
@@ -69,7 +68,6 @@ class Listener:
         self._lost: list[int] = []
         self.armed = False
         self.proven = False
-        self.own_pid: int | None = None
         self._heard: set[str] = set()
         self.connection: PatientConnection | None = None
         self._ask_at = 0.0
@@ -189,7 +187,7 @@ class Listener:
                     "an alias with a direct one"
                 )
             configure_direct(connection, alias)
-            connection.add_notify_handler(lambda notify: self._hear(notify.payload, notify.pid))
+            connection.add_notify_handler(lambda notify: self._hear(notify.payload))
             connection.execute(f"listen {CHANNEL}")
         except BaseException:
             connection.close()
@@ -201,7 +199,7 @@ class Listener:
     def _read(self, pgconn: pq.abc.PGconn) -> None:
         pgconn.consume_input()
         while notify := pgconn.notifies():
-            self._hear(notify.extra.decode(errors="replace"), notify.be_pid)
+            self._hear(notify.extra.decode(errors="replace"))
 
     def _stand_in_line(self, connection: PatientConnection) -> None:
         if outside := [topic for topic, line in self.lines.items() if line.ticket is None]:
@@ -217,11 +215,11 @@ class Listener:
         places = {topic: line.leave() for topic, line in self.lines.items()}
         return {topic: ticket for topic, ticket in places.items() if ticket}
 
-    def _hear(self, payload: str, sender: int) -> None:
+    def _hear(self, payload: str) -> None:
         word, _, ticket = payload.partition(" ")
         if word == "left":
             self._hear_of_leaving(int(ticket) if ticket.isdecimal() else None)
-        elif self._awaits(payload) and sender != self.own_pid and self._comes(payload):
+        elif self._awaits(payload) and self._comes(payload):
             self._heard.add(payload)
 
     def _hear_of_leaving(self, ticket: int | None) -> None:

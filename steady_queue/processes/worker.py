@@ -96,7 +96,6 @@ class Worker(Loop):
         jobs = self.hand_in_and_claim(finished, room)
         self.crew.start(jobs)
         self._disown()
-        self.listener.own_pid = self.database.backend_pid()
         self._move_marks(jobs)
         self.listener.looked(found=bool(jobs))
         seconds = self._rest_after(len(jobs), room, told=bool(woken))
