@@ -11,6 +11,7 @@ import re
 import struct
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any, Self
 
 LONGEST_READ = 65536
@@ -30,15 +31,18 @@ class Proxy:
         self.accepted = self.refused = self.cuts_made = 0
         self.latency = 0.0
         self.cuts: list[re.Pattern[str]] = []
+        self.flowing = asyncio.Event()
+        self.flowing.set()
         self.arrivals = threading.Semaphore(0)
-        self._host, self._port = host, port
+        self._address = host, port
+        self._listening: list[asyncio.Server] = []
         self._links: set[Link] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._call(self._listen())
+        self.port = self.lead_to(*self._address)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -49,6 +53,10 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def lead_to(self, host: str, port: int) -> int:
+        """One more port, that leads to another server; every fault is one of all ports."""
+        return self._call(self._listen(host, port))
 
     def delay(self, seconds: float) -> None:
         """Let every message take so long, in either direction."""
@@ -93,17 +101,24 @@ class Proxy:
     def _call[T](self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(PATIENCE)
 
-    async def _listen(self) -> None:
-        self.flowing = asyncio.Event()
-        self.flowing.set()
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port: int = self._server.sockets[0].getsockname()[1]
+    async def _listen(self, host: str, port: int) -> int:
+        accept = partial(self._accept, host, port)
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        self._listening.append(server)
+        chosen: int = server.sockets[0].getsockname()[1]
+        return chosen
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(
+        self,
+        host: str,
+        port: int,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         self.accepted += 1
         self.arrivals.release()
         try:
-            upstream = await self._connect()
+            upstream = await connect(host, port)
         except OSError:
             self.refused += 1
             writer.transport.abort()
@@ -114,11 +129,6 @@ class Proxy:
             await link.run()
         finally:
             self._links.discard(link)
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._host.startswith("/"):
-            return await asyncio.open_unix_connection(f"{self._host}/.s.PGSQL.{self._port}")
-        return await asyncio.open_connection(self._host, self._port)
 
     async def _silence(self, silent: bool) -> None:
         self.flowing.clear() if silent else self.flowing.set()
@@ -144,13 +154,20 @@ class Proxy:
         return [link for link in self._links if link.has_said(said) and not link.stranded]
 
     async def _close(self) -> None:
-        self._server.close()
+        for server in self._listening:
+            server.close()
         for link in self._links:
             link.abort()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if host.startswith("/"):
+        return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+    return await asyncio.open_connection(host, port)
 
 
 class Link:

@@ -55,6 +55,18 @@ def test_a_reset_is_an_error_on_the_client(proxy, through):
     through()
 
 
+def test_what_is_done_to_one_port_is_done_to_all(proxy, through):
+    with connect() as direct:
+        further = proxy.lead_to(direct.info.host, direct.info.port)
+    clients = [through(), through(port=further)]
+    for client in clients:
+        client.execute("select 1")
+    assert proxy.reset() == 2
+    for client in clients:
+        with pytest.raises(psycopg.OperationalError):
+            client.execute("select 1")
+
+
 def test_silence_holds_back_what_comes_until_it_ends(proxy, through):
     client = through()
     proxy.silence()

@@ -152,12 +152,13 @@ class Node:
         options: dict[str, Any],
         env: dict[str, str],
         log: Any = None,
+        root: Path = ROOT,
     ) -> None:
         self.watch = watch
         never = {"workers": [{"polling_seconds": 3600}], "dispatchers": [{"polling_seconds": 3600}]}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "django", "steady_queue", "start", *arguments],
-            cwd=ROOT,
+            cwd=root,
             env={
                 **os.environ,
                 "DJANGO_SETTINGS_MODULE": "tests.settings",

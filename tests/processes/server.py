@@ -1,4 +1,4 @@
-"""A PostgreSQL of a test's own, that can be crashed and reached through a faulty network."""
+"""A PostgreSQL of a test's own, that can be crashed, reached through a faulty network, followed."""
 
 import os
 import signal
@@ -9,6 +9,8 @@ import psycopg
 
 from steady_queue import embedded
 from tests.processes.conftest import ROOT, WATCHED, Watch, say_changes
+
+VERSION = int(os.environ.get("TEST_POSTGRES", "18"))
 
 MAKE_ROLE = """
     create role node login;
@@ -27,15 +29,18 @@ class Server:
 
     def __init__(self, path):
         self.path = path
-        self.entry = embedded.database(path, version=int(os.environ.get("TEST_POSTGRES", "18")))
-        self.env = {
+        self.entry = embedded.database(path, version=VERSION)
+        self.manage("migrate", "--run-syncdb", "-v0")
+        with self.connect() as connection:
+            say_changes(connection)
+
+    @property
+    def env(self):
+        return {
             "DATABASE_URL": self.url(self.entry["HOST"], self.entry["PORT"], self.entry["USER"]),
             "TEST_DATABASE_NAME": self.entry["NAME"],
             "DJANGO_SETTINGS_MODULE": "tests.settings",
         }
-        self.manage("migrate", "--run-syncdb", "-v0")
-        with self.connect() as connection:
-            say_changes(connection)
 
     def url(self, host, port, user, **options):
         more = {"dbname": self.entry["NAME"], **options}
@@ -103,4 +108,54 @@ class Server:
             pass
 
     def start(self):
-        embedded.start(self.path, version=int(os.environ.get("TEST_POSTGRES", "18")))
+        embedded.start(self.path, version=VERSION)
+
+
+def socket_folder(path):
+    """The host of the server in a folder, whether it runs or not."""
+    data = embedded._data(path)
+    return str(data if embedded._fits_a_socket(data) else embedded._short_folder(data))
+
+
+def base_backup():
+    """The program that makes standbys; not every wheel has it."""
+    return embedded._binaries(VERSION) / "pg_basebackup"
+
+
+class Standby(Server):
+    """A copy of a server that follows it, made by the server's own programs.
+
+    ``moved`` says where its tablespaces are, by where those of the primary are.
+    """
+
+    def __init__(self, primary, path, moved=None):
+        self.path = path
+        self.entry = {**primary.entry, "HOST": socket_folder(path)}
+        self._copy(primary, embedded._data(path), moved or {})
+        self.start()
+
+    def _copy(self, primary, data, moved):
+        data.parent.mkdir()
+        owner = embedded._as_owner(primary.path / "data")
+        if owner:
+            os.chown(data.parent, owner["user"], owner["group"])
+        program = base_backup()
+        command = [
+            program,
+            f"--pgdata={data}",
+            f"--host={primary.entry['HOST']}",
+            f"--port={primary.entry['PORT']}",
+            "--username=postgres",
+            "--write-recovery-conf",
+            "--checkpoint=fast",
+            *(f"--tablespace-mapping={old}={new}" for old, new in moved.items()),
+        ]
+        with embedded._passage_for_the_server(data, program):
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, cwd="/", **owner
+            )
+        assert done.returncode == 0, done.stderr
+
+    def promote(self):
+        done, output = embedded._pg_ctl(VERSION, embedded._data(self.path), "promote")
+        assert done, output

@@ -1,76 +1,15 @@
 """The server dies and its standby is promoted: nothing acknowledged is lost, nobody dies of it."""
 
 import os
-import subprocess
 
 import psycopg
 import pytest
 
 from steady_queue import embedded
 from tests.processes.conftest import Node, Watch
-from tests.processes.server import Server
+from tests.processes.server import VERSION, Server, Standby, base_backup
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
-
-VERSION = int(os.environ.get("TEST_POSTGRES", "18"))
-
-
-class Standby:
-    """A copy of a server that follows it, made by the server's own programs."""
-
-    def __init__(self, primary, path):
-        self.primary = primary
-        self.path = path
-        self.data = path / "data"
-        path.mkdir()
-        source = embedded.status(primary.path)
-        owner = embedded._as_owner(primary.path / "data")
-        if owner:
-            os.chown(path, owner["user"], owner["group"])
-        program = embedded._binaries(VERSION) / "pg_basebackup"
-        if not program.exists():
-            pytest.skip(f"the wheel of the embedded PostgreSQL {VERSION} has no pg_basebackup")
-        with embedded._passage_for_the_server(self.data, program):
-            subprocess.run(
-                [
-                    program,
-                    f"--pgdata={self.data}",
-                    f"--host={source.host}",
-                    f"--port={source.port}",
-                    "--username=postgres",
-                    "--write-recovery-conf",
-                    "--checkpoint=fast",
-                ],
-                check=True,
-                cwd="/",
-                **owner,
-            )
-        # The socket's lock was copied with the rest, and names the primary.
-        embedded._unlock_sockets(self.data)
-        self.control("start", "-l", "server.log", "-o", embedded._listen_options(self.data))
-
-    def control(self, *arguments):
-        done, output = embedded._pg_ctl(VERSION, self.data, *arguments)
-        assert done, output
-
-    @property
-    def host(self):
-        folder = self.data
-        return str(folder if embedded._fits_a_socket(folder) else embedded._short_folder(folder))
-
-    def url(self, *hosts, **more):
-        """The address of the queue's database on one of these servers."""
-        port = self.primary.entry["PORT"]
-        options = " ".join(f"{name}={value}" for name, value in more.items())
-        return (
-            f"host={','.join(hosts)} port={','.join([port] * len(hosts))} "
-            f"user=postgres dbname={self.primary.entry['NAME']} {options}"
-        )
-
-    def either(self):
-        """The address of whichever of the two takes writes."""
-        hosts = (self.primary.entry["HOST"], self.host)
-        return self.url(*hosts, target_session_attrs="read-write")
 
 
 @pytest.fixture
@@ -82,9 +21,19 @@ def primary(open_folder, request):
 
 @pytest.fixture
 def standby(primary, open_folder, request):
+    if not base_backup().exists():
+        pytest.skip(f"the wheel of the embedded PostgreSQL {VERSION} has no pg_basebackup")
     one = Standby(primary, open_folder / f"{request.node.name[:20]}-standby")
     yield one
-    one.control("stop", "-m", "immediate")
+    embedded.stop(one.path)
+
+
+def address(*servers):
+    """Of whichever of these takes writes."""
+    hosts = ",".join(one.entry["HOST"] for one in servers)
+    ports = ",".join(one.entry["PORT"] for one in servers)
+    more = {"target_session_attrs": "read-write"} if len(servers) > 1 else {}
+    return servers[0].url(hosts, ports, "postgres", **more)
 
 
 @pytest.fixture
@@ -138,9 +87,9 @@ def enqueue(connection, words):
 def test_what_was_acknowledged_survives_a_failover_and_the_workers_go_on(
     primary, standby, node, tmp_path
 ):
-    before = watch(standby.either())
+    before = watch(address(primary, standby))
     follow_synchronously(primary, before)
-    one = node(standby.either(), before)
+    one = node(address(primary, standby), before)
     before.until_idle(3)
     pids = one.children()
     fifo = tmp_path / "fifo"
@@ -152,8 +101,8 @@ def test_what_was_acknowledged_survives_a_failover_and_the_workers_go_on(
     acknowledged = enqueue(before.connection, [f"word {number}" for number in range(300)])
     primary.crash()
     writer.close()
-    standby.control("promote")
-    after = one.watch = watch(standby.either())
+    standby.promote()
+    after = one.watch = watch(address(primary, standby))
     acknowledged += enqueue(after.connection, ["after the failover"])
     after.hear("after the failover")
     after.until(lambda: set(after.states()) == {"successful"}, "the end of every job")
@@ -169,7 +118,7 @@ def test_what_was_acknowledged_survives_a_failover_and_the_workers_go_on(
 def test_a_read_only_standby_is_survived_said_and_used_once_it_is_promoted(
     primary, standby, node, capfd
 ):
-    one = node(standby.url(standby.host))
+    one = node(address(standby))
     said = "database read-only: process=supervisor"
     heard = ""
 
@@ -178,12 +127,12 @@ def test_a_read_only_standby_is_survived_said_and_used_once_it_is_promoted(
         heard += capfd.readouterr().err
         return said in heard
 
-    before = watch(standby.url(primary.entry["HOST"]))
+    before = watch(address(primary))
     before.until(is_said, said)
     assert one.process.poll() is None
     primary.crash()
-    standby.control("promote")
-    after = one.watch = watch(standby.url(standby.host))
+    standby.promote()
+    after = one.watch = watch(address(standby))
     enqueue(after.connection, ["on the promoted standby"])
     after.hear("on the promoted standby")
     assert one.stop() == 0

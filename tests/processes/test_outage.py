@@ -3,8 +3,6 @@
 import os
 import re
 import signal
-import subprocess
-from contextlib import suppress
 from itertools import islice
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from steady_queue import embedded
 from tests.chaos.proxy import Proxy
 from tests.processes.conftest import Node
+from tests.processes.disk import CannotMountError, SmallDisk
 from tests.processes.server import Server
 
 CUT = """
@@ -224,33 +223,21 @@ def test_the_default_isolation_is_the_applications_affair(server, start, isolati
 
 
 @pytest.fixture
-def small_disk(server, open_folder):
+def small_disk(server):
     """A file system of 16 MB that holds the table of outcomes."""
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "none", open_folder], check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting a small file system needs root")
-    space = open_folder / "space"
-    space.mkdir()
-    owner = (server.path / "data").stat()
-    os.chown(space, owner.st_uid, owner.st_gid)
-    os.chmod(open_folder, 0o755)
+    try:
+        disk = SmallDisk(16, server.path / "data")
+    except CannotMountError as error:
+        pytest.skip(str(error))
     try:
         with server.connect() as connection:
-            connection.execute(f"create tablespace small location '{space}'")
+            connection.execute(f"create tablespace small location '{disk.space}'")
             connection.execute("alter table steady_queue_outcomes set tablespace small")
-            yield open_folder
+            yield disk
             connection.execute("alter table steady_queue_outcomes set tablespace pg_default")
             connection.execute("drop tablespace small")
     finally:
-        subprocess.run(["umount", "--lazy", open_folder], check=True)
-
-
-def fill(folder):
-    with suppress(OSError), open(folder / "filler", "wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
+        disk.close()
 
 
 def refused(watch):
@@ -264,12 +251,12 @@ def test_a_full_disk_is_waited_for(server, start, small_disk):
     watch = node.watch
     pids = node.children()
     before = refused(watch)
-    fill(small_disk)
+    small_disk.fill()
     with server.connect() as connection:
         for _ in range(500):
             connection.execute("select steady_queue_enqueue('tests.app.tasks.noop')")
     watch.until(lambda: refused(watch) > before, "an outcome that finds no room")
-    (small_disk / "filler").unlink()
+    small_disk.free()
     watch.until_states(successful=500)
     assert watch.value("select count(*) from steady_queue_outcomes where lost_starts > 0") == 0
     assert node.children() == pids
