@@ -151,7 +151,11 @@ class Judge:
         return found
 
     def _lost_runs(self, job: int) -> int:
-        return sum(run.job == job and run.ended is None for run in self.runs)
+        """Those that were cut off, or ended when their process had rightly been called dead."""
+        return sum(
+            run.job == job and (run.ended is None or self._was_silent(run.process, run.ended))
+            for run in self.runs
+        )
 
     def _judge_reruns(self) -> None:
         by_job = defaultdict(list)

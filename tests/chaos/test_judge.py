@@ -1,0 +1,52 @@
+from contextlib import closing
+
+import pytest
+
+from tests.chaos import history
+from tests.chaos.judge import Judge
+from tests.conftest import connect
+
+JOB = """
+    insert into steady_queue_jobs (task, queue, priority, arguments)
+    values ('tests.chaos.tasks.work', 'default', 0, '{"args": ["token"]}') returning id
+"""
+FAILED = """
+    insert into steady_queue_outcomes (job, status, attempt, lost_starts, finished_at)
+    values (%s, 'failed', 1, 3, now())
+"""
+RUN = """
+    insert into chaos_runs (run, job, token, attempt, process, pid, parent, started, ended)
+    values (gen_random_uuid(), %s, 'token', 1, %s, %s, 1, %s, %s)
+"""
+SILENT = "insert into chaos_removals values (%s, 4, %s)"
+
+
+@pytest.fixture
+def past(db):
+    """A connection whose history goes with it: a job that failed after three starts."""
+    with closing(connect()) as connection:
+        connection.execute(history.TABLES)
+        yield connection
+
+
+def misended(past, *thirds):
+    """Of a job that two dead processes had begun, and then a third one."""
+    [(job,)] = past.execute(JOB).fetchall()
+    past.execute(FAILED, [job])
+    for process, (started, ended) in enumerate([(10, None), (20, None), *thirds], 1):
+        past.execute(RUN, [job, process, process, started, ended])
+    judge = Judge(past, [], {"token": "committed"}, {"token": "work"})
+    return judge._misended()
+
+
+def test_a_job_may_fail_when_three_starts_were_cut_off(past):
+    assert misended(past, (30, None)) == []
+
+
+def test_a_job_may_fail_when_the_last_start_ended_after_its_process_was_called_dead(past):
+    past.execute(SILENT, [3, 35])
+    assert misended(past, (30, 36)) == []
+
+
+def test_a_job_may_not_fail_when_a_start_of_a_living_process_ended(past):
+    assert len(misended(past, (30, 36))) == 1
