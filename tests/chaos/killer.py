@@ -9,16 +9,17 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
-from steady_queue import embedded
 from tests.chaos.field import Field, Place
+from tests.chaos.release import Release
 from tests.processes.clock import RIGHT, WRONG_BY
+from tests.processes.server import base_backup
 
 MOMENT = 0.5
 """Seconds of the short stop, and of what is done again at once."""
@@ -37,11 +38,12 @@ class Fault:
 
 
 class Journal:
-    """``faults``, and ``returns``: the moments when the server was there again."""
+    """``faults``; ``returns``, the moments when the server was there again; ``promotions``."""
 
     def __init__(self, file: Any) -> None:
         self.faults: list[Fault] = []
         self.returns: list[float] = []
+        self.promotions: list[float] = []
         self._file = file
 
     def note(self, kind: str, pids: list[int] | None = None) -> None:
@@ -57,6 +59,10 @@ class Journal:
 
 class NobodyThereError(Exception):
     """What was to be harmed is gone already."""
+
+
+class NotNowError(Exception):
+    """Another fault has to be over first."""
 
 
 class Killer:
@@ -75,8 +81,11 @@ class Killer:
         self._network_faults = itertools.cycle(
             self.random.sample([self.silence, self.strand, self.reset, self.slow, self.cut], 5)
         )
+        self._deployment = self._steps()
+        self.deployed = True
         for period, fault in PHASES[phase]:
-            self._repeat(min(period, seconds / 3), getattr(self, fault))
+            least = 1 if fault in RARE else 3
+            self._repeat(min(period, seconds / least), getattr(self, fault))
 
     def run(self) -> None:
         end = time.monotonic() + self.seconds
@@ -89,14 +98,19 @@ class Killer:
             if getattr(act, "heals", False):
                 time.sleep(max(0.0, at - time.monotonic()))
                 act()
+        while not self.deployed:
+            self.deploy()
         self.ground.heal()
 
     def _repeat(self, period: float, fault: Callable[[], None]) -> None:
         def act() -> None:
             try:
                 fault()
-            except (psycopg.Error, ProcessLookupError, NobodyThereError) as error:
-                self.errors.append(f"{fault.__name__}: {error!r}")
+            except NotNowError:
+                self._in(MOMENT, act)
+                return
+            except (psycopg.Error, ProcessLookupError, NobodyThereError):
+                self.errors.append(fault.__name__)
             self._in(period * self.random.uniform(0.7, 1.3), act)
 
         self._in(period * self.random.random(), act)
@@ -177,7 +191,7 @@ class Killer:
     def kill_node(self) -> None:
         """The supervisor; its children are to end by themselves."""
         place = self._place()
-        pids = [place.node.process.pid, *place.node.children()]
+        pids = place.pids()
         self.journal.note("supervisor killed", pids=pids)
         for pid in pids:
             # One that is stopped would not notice, and go on later.
@@ -187,10 +201,49 @@ class Killer:
         place.start()
 
     def deploy(self) -> None:
-        """A node ends gracefully, the database is migrated, and a new one begins."""
-        place = self._place()
-        self.journal.note("node deployed", pids=[place.node.process.pid, *place.node.children()])
-        place.deploy()
+        """The next step of a deployment; after the last one all are of this release again."""
+        next(self._deployment)
+
+    def _steps(self) -> Iterator[None]:
+        last, places = self.ground.last, self.ground.places
+        while True:
+            if last:
+                self._roll_back(last)
+                self.deployed = False
+                yield
+                self._migrate()
+                yield
+            yield self._replace(places[0])
+            self._replace(places[1])
+            if last:
+                self.ground.producing.deploy(self.ground.present)
+            self.deployed = True
+            yield
+
+    def _roll_back(self, last: Release) -> None:
+        """The last release refuses to start on a newer schema: all nodes go, and come back."""
+        places = self.ground.places
+        pids = [pid for place in places for pid in place.pids()]
+        self.journal.note("last release deployed", pids=pids)
+        self.ground.producing.deploy(last)
+        for place in places:
+            place.stop()
+        self.ground.manage("migrate", "-v0", "steady_queue", last.schema)
+        for place in places:
+            place.release = last
+            place.start()
+
+    def _migrate(self) -> None:
+        """While the nodes of the last release work."""
+        self.journal.note("schema migrated")
+        self.ground.manage("migrate", "-v0")
+
+    def _replace(self, place: Place) -> None:
+        """By one of this release, gracefully."""
+        self.journal.note("node deployed", pids=place.pids())
+        place.stop()
+        place.release = self.ground.present
+        place.start()
 
     def _signal_child(self, kind: str, number: int) -> None:
         pid = self._one_of(self._place().node.children())
@@ -217,12 +270,12 @@ class Killer:
             connection.execute(f"select pg_terminate_backend(pid) from ({LISTENERS}) l")
 
     def kill_backend(self) -> None:
+        self._expect_a_well_server()
         pid = self._signal_session("backend killed", "pid")
         os.kill(pid, signal.SIGKILL)
 
     def restart(self) -> None:
-        if not embedded.status(self.ground.server.path).running:
-            raise NobodyThereError
+        self._expect_a_well_server()
         self.journal.note("server crashed and restarted")
         self.ground.server.crash()
         self._undo_in(self.random.uniform(1, min(10, self.seconds / 10)), self._start_server)
@@ -230,6 +283,35 @@ class Killer:
     def _start_server(self) -> None:
         self.ground.server.start()
         self.journal.returns.append(time.time())
+
+    def _expect_a_well_server(self) -> None:
+        if self.ground.standby or not self.ground.is_well:
+            raise NotNowError
+        try:
+            self.ground.connect().close()
+        except psycopg.OperationalError as error:
+            raise NotNowError from error
+
+    def promote(self) -> None:
+        """A standby follows synchronously, and takes the place of the server that then dies."""
+        if not base_backup().exists():
+            raise NobodyThereError
+        self._expect_a_well_server()
+        self.ground.follow()
+        self._undo_in(self.random.uniform(2, 5), self._fail_over)
+
+    def _fail_over(self) -> None:
+        self.journal.note("synchronous standby promoted")
+        self.journal.promotions.append(self.ground.fail_over())
+
+    def fill_disk(self) -> None:
+        disk = self.ground.disk
+        if disk is None:
+            raise NobodyThereError
+        self._expect_a_well_server()
+        self.journal.note("disk full")
+        disk.fill()
+        self._undo_in(8, disk.free)
 
     def network(self) -> None:
         next(self._network_faults)()
@@ -305,7 +387,9 @@ PHASES = {
         (60, "lock_table"),
         (90, "exhaust"),
         (90, "kill_backend"),
+        (90, "fill_disk"),
         (120, "restart"),
+        (200, "promote"),
     ],
     "sessions": [(0.5, "cut_session")],
     "listeners": [(4, "cut_listeners")],
@@ -323,3 +407,6 @@ PHASES = {
     ],
 }
 """Seconds between two of a kind, about, and at most a third of the phase."""
+
+RARE = {"fill_disk", "promote"}
+"""Of these one in the phase is enough."""

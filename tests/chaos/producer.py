@@ -33,18 +33,19 @@ class RollBack(Exception):
     """Raised by the producer, to roll its transaction back."""
 
 
-class Producer(threading.Thread):
-    """``fates`` is the ledger: token to committed, rolled back, or unsure.
+class Producer:
+    """The ledger has a line for each token, with its kind and its fate: committed, rolled back, or
+    unsure. The last line counts.
 
     Written once COMMIT has returned. Unsure is what was sent a COMMIT that nobody answered.
     """
 
-    def __init__(self, seed: str, per_second: float, ledger: Any) -> None:
-        super().__init__(name="producer", daemon=True)
+    def __init__(
+        self, seed: str, per_second: float, ledger: Any, *, bursts: bool, lowers: bool
+    ) -> None:
         self.random = random.Random(seed)
-        self.fates: dict[str, str] = {}
+        self.bursts, self.lowers = bursts, lowers
         self.kinds: dict[str, str] = {}
-        self.bursts = self.lowers = False
         self.stopped = threading.Event()
         self._per_second = per_second
         self._ledger = ledger
@@ -85,14 +86,18 @@ class Producer(threading.Thread):
                 if rolls_back:
                     raise RollBack
                 fate = "unsure"
+                self._note(tokens, fate)
             fate = "committed"
         except RollBack:
             pass
         except Error:
             connection.close()
-        for token in tokens:
-            self.fates[token] = fate
-            self._ledger.write(f"{token} {fate}\n")
+        self._note(tokens, fate)
+
+    def _note(self, tokens: list[str], fate: str) -> None:
+        lines = [f"{token} {self.kinds[token]} {fate}\n" for token in tokens]
+        self._ledger.write("".join(lines))
+        self._ledger.flush()
 
     def _enqueue_burst(self, tokens: list[str]) -> None:
         """Of short jobs: all workers wake up and decide about the same keys."""

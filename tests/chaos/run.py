@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ WAIT_TO_BE_NOTIFIED = """
     select count(distinct pid) from pg_locks where locktype = 'advisory' and mode = 'ShareLock'
 """
 FULL = ["processes", "database", "limits", "deploy"]
+PRODUCED = {"limits": ["--bursts"], "deploy": ["--lowers"]}
 
 
 @dataclass
@@ -50,6 +51,7 @@ def run(plan: Plan) -> int:
     print(f"{plan}", flush=True)
     ground = Field(plan.folder, plan.polling)
     try:
+        ground.begin()
         violations, figures = _run(ground, plan)
     finally:
         ground.close()
@@ -62,20 +64,16 @@ def run(plan: Plan) -> int:
 
 
 def _run(ground: Field, plan: Plan) -> tuple[list[str], dict[str, Any]]:
-    producer_class = _producer(ground)
     journal = Journal(open(ground.folder / "journal.txt", "w"))  # noqa: SIM115
-    ledger = open(ground.folder / "ledger.txt", "w")  # noqa: SIM115
-    producer = producer_class(plan.seed, plan.rate, ledger)
     checker = Checker(ground.url, plan.patience)
     violations = [] if _is_up(ground, plan) else ["the nodes did not start"]
     before = ground.holdings()
-    producer.start()
     checker.start()
     errors: list[str] = []
     seconds = plan.seconds / len(plan.phases)
     for phase in plan.phases:
-        producer.bursts = phase == "limits"
-        producer.lowers = phase == "deploy"
+        flags = PRODUCED.get(phase, [])
+        ground.producing.begin(f"{plan.seed} {phase}", "--rate", str(plan.rate), *flags)
         if phase == "limits":
             _add_schedules(ground)
         randomness = random.Random(f"{plan.seed} {phase}")
@@ -84,8 +82,7 @@ def _run(ground: Field, plan: Plan) -> tuple[list[str], dict[str, Any]]:
         errors += killer.errors
     last_fault = time.monotonic()
     _remove_schedules(ground)
-    producer.stopped.set()
-    producer.join(plan.patience)
+    ground.producing.stop()
     ended = _wait_for_the_end(ground, plan)
     took = time.monotonic() - last_fault
     checker.stopped.set()
@@ -107,22 +104,17 @@ def _run(ground: Field, plan: Plan) -> tuple[list[str], dict[str, Any]]:
     ]
     violations += _stop(ground)
     with ground.connect() as connection:
-        judge = Judge(connection, journal.faults, producer.fates, producer.kinds)
+        judge = Judge(connection, journal.faults, *_ledger(ground))
         judge.judge()
     violations += judge.violations
-    return violations, _figures(judge, journal, checker, took, errors)
+    figures = _figures(judge, journal, checker, took, errors)
+    return violations, {**figures, "left out": "; ".join(ground.lacks) or "nothing"}
 
 
-def _producer(ground: Field) -> Any:
-    """Its connection goes through the first proxy, as the first node's."""
-    os.environ.update(ground.server.through(ground.places[0].proxy))
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.chaos.settings"
-    import django
-
-    django.setup()
-    from tests.chaos.producer import Producer
-
-    return Producer
+def _ledger(ground: Field) -> tuple[dict[str, str], dict[str, str]]:
+    """The fate and the kind of each token; of several lines the last one counts."""
+    lines = [line.split(maxsplit=2) for line in ground.producing.ledger.read_text().splitlines()]
+    return {token: fate for token, _, fate in lines}, {token: kind for token, kind, _ in lines}
 
 
 def _is_up(ground: Field, plan: Plan) -> bool:
@@ -217,7 +209,7 @@ def _figures(
         "transactions": ", ".join(f"{fates.count(fate)} {fate}" for fate in sorted(set(fates))),
         "faults": total,
         **{f"  {kind}": count for kind, count in sorted(faults.items())},
-        "faults that found nothing to harm": len(errors),
+        "faults that found nothing to harm": _counts(Counter(errors)),
         "looks of the checker": checker.looks,
         **judge.figures,
         **{
@@ -227,13 +219,22 @@ def _figures(
         },
         "that of a host's since a sweeper was steady": f"{percentile(judge.sweeps, 0.5)} "
         f"{percentile(judge.sweeps, 0.95)}",
-        "from the server's return to the next run": ", ".join(
-            f"{next((run.started - at for run in judge.runs if run.started > at), 0):.2f} s"
-            for at in journal.returns
-        ),
+        "from the server's return to the next run": _next_runs(judge, journal.returns),
+        "from a standby's promotion to the next run": _next_runs(judge, journal.promotions),
         "last job ended after the last fault by": f"{took:.1f} s",
         "rate of violations, at 95 %, if there were none, below": f"{3 / max(total, 1):.4f}",
     }
+
+
+def _counts(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} of {name}" for name, count in sorted(counts.items())) or "none"
+
+
+def _next_runs(judge: Judge, moments: list[float]) -> str:
+    spans = [
+        next((run.started - at for run in judge.runs if run.started > at), 0) for at in moments
+    ]
+    return ", ".join(f"{span:.2f} s" for span in spans) or "-"
 
 
 def main(arguments: Any) -> None:
