@@ -325,7 +325,7 @@ class Killer:
     def strand(self) -> None:
         place = self._place()
         self.journal.note("connections half open")
-        place.proxy.strand("steady_queue_(?!enqueue)|^listen")
+        place.proxy.strand(WHAT_NODES_SAY)
 
     def reset(self) -> None:
         self.journal.note("connections reset")
@@ -366,6 +366,9 @@ class Killer:
 CLOCKS = [*WRONG_BY, RIGHT]
 STORM = [signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH]
 CUTS = ["claim_jobs", "finish_jobs", "heartbeat", "dispatch_jobs", "^commit", "recover_jobs"]
+WHAT_NODES_SAY = r"steady_queue_(?!enqueue)\w+\(|^listen"
+"""And the producer does not: nobody would tell it that its connection is lost."""
+
 LONG_RUNS = """
     select parent from chaos_runs where ended is null and started < %s order by started desc
 """

@@ -33,6 +33,8 @@ class Proxy:
         self.cuts: list[re.Pattern[str]] = []
         self.flowing = asyncio.Event()
         self.flowing.set()
+        # Ours, or a wait for it would be collected as garbage.
+        self.never = asyncio.Event()
         self.arrivals = threading.Semaphore(0)
         self._address = host, port
         self._listening: list[asyncio.Server] = []
@@ -207,7 +209,7 @@ class Link:
                     await asyncio.sleep(self.proxy.latency)
                 await self.proxy.flowing.wait()
                 if self.stranded:
-                    await asyncio.Event().wait()
+                    await self.proxy.never.wait()
                 pass_on(data)
         except OSError:
             pass

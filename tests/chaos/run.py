@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,7 @@ def _figures(
         f"{percentile(judge.sweeps, 0.95)}",
         "from the server's return to the next run": _next_runs(judge, journal.returns),
         "from a standby's promotion to the next run": _next_runs(judge, journal.promotions),
+        "longest time without the start of a run": _longest_pause(judge),
         "last job ended after the last fault by": f"{took:.1f} s",
         "rate of violations, at 95 %, if there were none, below": f"{3 / max(total, 1):.4f}",
     }
@@ -235,6 +237,10 @@ def _next_runs(judge: Judge, moments: list[float]) -> str:
         next((run.started - at for run in judge.runs if run.started > at), 0) for at in moments
     ]
     return ", ".join(f"{span:.2f} s" for span in spans) or "-"
+
+
+def _longest_pause(judge: Judge) -> str:
+    return f"{max((b.started - a.started for a, b in pairwise(judge.runs)), default=0):.1f} s"
 
 
 def main(arguments: Any) -> None:
