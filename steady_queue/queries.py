@@ -160,6 +160,11 @@ def _steer(database: str, statement: str, argument: Any) -> Any:
         return cursor.fetchone()[0]
 
 
+def oldest_release(database: str) -> str:
+    """The last migration of the oldest release that works on the database's schema."""
+    return str(_rows(database, "select steady_queue_oldest_release()")[0][0])
+
+
 def is_installed(database: str) -> bool:
     """Whether the queue's tables are there: false before the first migrate."""
     with connections[database].cursor() as cursor:

@@ -207,6 +207,7 @@ $$;
 comment on function steady_queue_recover_jobs is 'Removes a process and puts its jobs back, charging what it had started.';
 
 
+drop function steady_queue_oldest_release;
 drop function steady_queue_refuse_process;
 drop function steady_queue_leave_lines;
 drop function steady_queue_join_lines;

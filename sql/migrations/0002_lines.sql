@@ -197,6 +197,14 @@ comment on function steady_queue_claim_jobs is
   'Moves ready jobs to running for a process and returns them. Claim order is one line here and the index steady_queue_ready_claim.';
 
 
+create or replace function steady_queue_oldest_release() returns text
+language sql immutable parallel safe
+begin atomic
+  select '0001_queue';
+end;
+comment on function steady_queue_oldest_release is 'The last migration of the oldest release that works on this schema.';
+
+
 create or replace function steady_queue_recover_jobs(
   p_process bigint,
   p_started bigint[],

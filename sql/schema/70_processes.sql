@@ -1,3 +1,14 @@
+-- The last migration of the oldest release whose processes work on this schema as they do on their
+-- own: they start on it, while a newer release is deployed or taken back. A migration that breaks
+-- that release changes the answer.
+create function steady_queue_oldest_release() returns text
+language sql immutable parallel safe
+begin atomic
+  select '0001_queue';
+end;
+comment on function steady_queue_oldest_release is 'The last migration of the oldest release that works on this schema.';
+
+
 -- Registers a process and returns its number, which is never given again.
 create function steady_queue_register_process(
   p_kind text,

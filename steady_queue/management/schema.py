@@ -14,6 +14,7 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 import steady_queue
+from steady_queue import queries
 
 PATIENCE = 60.0
 """Seconds to wait for migrations that somebody may be running just now."""
@@ -26,17 +27,14 @@ wait = threading.Event().wait
 
 
 def wait_until_migrated(command: BaseCommand) -> None:
-    """Return once the schema is there. Raises CommandError when it does not come, or is newer.
+    """Return once the schema is there. Raises CommandError when it does not come, or is too new.
 
     A database that is away is no reason to refuse: the processes wait for it themselves.
     """
     try:
         _wait_for_pending(command)
         if newer := _newer():
-            raise CommandError(
-                f"the schema is newer than this code: {', '.join(newer)} of {APP} is applied; "
-                "install the release that it is of, or migrate back with that release"
-            )
+            _look_at_newer(command, f"{', '.join(newer)} of {APP} is applied")
     except OperationalError:
         return
 
@@ -53,6 +51,16 @@ def _wait_for_pending(command: BaseCommand) -> None:
             command.stderr.write(f"waiting for migrations of {APP}: {', '.join(pending)}")
             said = True
         wait(LOOK_EVERY)
+
+
+def _look_at_newer(command: BaseCommand, what: str) -> None:
+    """A schema says which release it still has a place for."""
+    if _known()[-1] < queries.oldest_release(steady_queue.database):
+        raise CommandError(
+            f"the schema is newer than this code: {what}; "
+            "install the release that it is of, or migrate back with that release"
+        )
+    command.stderr.write(f"the schema is newer than this code, which still works on it: {what}")
 
 
 def _newer() -> list[str]:

@@ -57,8 +57,19 @@ def test_a_start_is_refused_when_the_migrations_do_not_come(recorder, waits, mon
     assert waits == []
 
 
-def test_a_newer_schema_is_refused(recorder):
+def test_a_newer_schema_that_has_a_place_for_this_release_is_taken(recorder):
     recorder.record_applied("steady_queue", "9999_newer")
+    said = "the schema is newer than this code, which still works on it: 9999_newer of steady_queue"
+    assert start_with_schema() == f"{said} is applied\n"
+
+
+def test_a_newer_schema_that_has_none_is_refused(recorder):
+    recorder.record_applied("steady_queue", "9999_newer")
+    body = "language sql immutable as $$ select '9998_other' $$"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"create or replace function steady_queue_oldest_release() returns text {body}"
+        )
     said = refusal("start")
     assert "the schema is newer than this code: 9999_newer of steady_queue is applied" in said
 
