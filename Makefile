@@ -49,8 +49,8 @@ bench: .venv/installed-dev ## Measure this queue and its peers, and what announc
 benchquick: .venv/installed-dev ## Measure it beside one peer and the floor (a minute or two)
 	$(PYTHON) -m tests.benchmarks.compare --quick
 
-benchlong: .venv/installed-dev ## Measure it beside millions of jobs and forgotten transactions (an hour)
-	$(PYTHON) -m tests.benchmarks.flat
+benchlong: .venv/installed-dev ## Measure it beside millions of jobs and forgotten transactions (an hour and more)
+	$(PYTHON) -m tests.benchmarks.flat $(ARGS)
 
 chaos: .venv/installed-dev ## Harm a queue at work for 20 minutes and judge what it did (ARGS="--seed 7")
 	$(PYTHON) -m tests.chaos $(ARGS)

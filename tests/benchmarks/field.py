@@ -41,6 +41,7 @@ def watched() -> Iterator[Watch]:
     """The queue on an empty server; what its processes log goes to a file beside it."""
     call_command("migrate", run_syncdb=True, verbosity=0)
     # Django logs two lines a job to where the test settings' handler writes.
+    shown = os.dup(sys.stderr.fileno())
     with open(Path(FOLDER) / "node.log", "wb") as log:
         os.dup2(log.fileno(), sys.stderr.fileno())
     with connect(autocommit=True) as connection:
@@ -53,6 +54,7 @@ def watched() -> Iterator[Watch]:
     try:
         yield Watch(connection)
     finally:
+        os.dup2(shown, sys.stderr.fileno())
         connection.close()
         embedded.stop(FOLDER)
         shutil.rmtree(FOLDER, ignore_errors=True)

@@ -40,7 +40,7 @@ class Churn:
 
     def run(self, count: int) -> None:
         finished: list[queries.Outcome] = []
-        for number in range(count // 500 + 1):
+        for number in range(count // 500):
             self.enqueue(500)
             _, jobs = queries.finish_and_claim_jobs(
                 self.session, self.worker, finished, True, ["*"], 500
