@@ -40,7 +40,7 @@ format: .venv/installed-dev ## Format the code and mend what ruff can mend
 	$(PYTHON) -m ruff format
 	$(PYTHON) -m ruff check --fix
 
-bench: .venv/installed-dev ## Measure this queue and its peers, and what announcing costs (half an hour)
+bench: .venv/installed-dev ## Measure this queue and its peers, and what announcing costs (an hour)
 	$(PYTHON) -m tests.benchmarks.core
 	$(PYTHON) -m tests.benchmarks.limits
 	$(PYTHON) -m tests.benchmarks.notify

@@ -1,8 +1,9 @@
 """This project beside its peers, on one server, one after the other: ``make bench-compare``.
 
 Each peer has an environment of its own under ``.benchmarks``. Every run begins with a new database
-and a checkpoint; the peers take turns, so that whatever else the machine does meets all of them.
-The body of every task appends its number and the time to a file: each job has to be in it once.
+and a checkpoint, or an emptied Redis; the peers take turns, so that whatever else the machine does
+meets all of them. The body of every task appends its number and the time to a file: each job has to
+be in it once.
 ``--write`` puts the table and the picture into docs.
 """
 
@@ -12,6 +13,7 @@ import argparse
 import importlib
 import json
 import os
+import shutil
 import signal
 import statistics
 import struct
@@ -20,70 +22,45 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from steady_queue import embedded
-from tests.benchmarks import machine, table
+from tests.benchmarks import machine, stores, table
 
 ROOT = Path(__file__).parents[2]
 PEERS = Path(__file__).parent / "peers"
 FOLDER = ROOT / ".benchmarks"
 OURS = "steady_queue_peer"
+BESIDE = "plain_sql,pgqueuer,procrastinate,celery,dj_queue,predecessor"
 SERVER = {"shared_buffers": "1GB", "max_connections": "200"}
 """Beside these, PostgreSQL's defaults: every commit reaches the disk."""
 
-SLOW = {"dj_queue_peer": 2000, "procrastinate_peer": 5000, "plain_sql": 5000}
-"""Jobs in a drain of the default configuration, where fewer than JOBS take long enough."""
-
-JOBS = 20_000
 CAP = 60.0
 """Seconds that a drain may take."""
 
 
 class Peer:
-    """One product: its environment, and a database of its own for each run."""
+    """One product: its environment, and its store."""
 
-    def __init__(self, name: str, server: embedded.Server) -> None:
-        sys.path.insert(0, str(PEERS))
-        self.name = name
-        self.kind = importlib.import_module(name).Peer
-        self._server = server
+    def __init__(self, name: str, store: stores.Store) -> None:
+        self.name, self.store = name, store
+        self.kind = _kind(name)
         self._python = _environment(name, self.kind.requirements)
         self.records = FOLDER / f"{name}.records"
-        self._begin()
+        store.install(lambda: self.call("install"))
 
     def __str__(self) -> str:
         return self.name.removesuffix("_peer")
 
-    def _dsn(self, database: str) -> str:
-        server = self._server
-        return f"host={server.host} port={server.port} user={embedded.USER} dbname={database}"
-
-    def _begin(self) -> None:
-        """Its tables, once, in a database that runs are copied from."""
-        with self.sql("postgres") as connection:
-            for database in (self.name, f"{self.name}_empty"):
-                connection.execute(f"drop database if exists {database} with (force)")
-            connection.execute(f"create database {self.name}")
-        self.call("install")
-        with self.sql("postgres") as connection:
-            connection.execute(f"alter database {self.name} rename to {self.name}_empty")
-
     def begin(self) -> None:
-        """An empty database, as after its installation."""
-        with self.sql("postgres") as connection:
-            connection.execute(f"drop database if exists {self.name} with (force)")
-            connection.execute(f"create database {self.name} template {self.name}_empty")
-            connection.execute("checkpoint")
+        """With an empty store, as after its installation."""
+        self.store.begin()
         self.records.unlink(missing_ok=True)
         self.records.touch()
-
-    def sql(self, database: str | None = None) -> psycopg.Connection[Any]:
-        return psycopg.connect(self._dsn(database or self.name), autocommit=True)
 
     def start(self, command: str, *arguments: Any) -> subprocess.Popen[str]:
         environment = {
@@ -91,7 +68,7 @@ class Peer:
             "HOME": os.environ.get("HOME", "/"),
             "PYTHONPATH": str(PEERS),
             "BENCH_PEER": self.name,
-            "BENCH_DSN": self._dsn(self.name),
+            "BENCH_DSN": self.store.address,
             "BENCH_RECORDS": str(self.records),
         }
         values = [json.dumps(argument) for argument in arguments]
@@ -137,6 +114,13 @@ class Peer:
             time.sleep(0.002)
 
 
+def _kind(name: str) -> Any:
+    """The class of a peer's file."""
+    if str(PEERS) not in sys.path:
+        sys.path.insert(0, str(PEERS))
+    return importlib.import_module(name).Peer
+
+
 def _environment(name: str, requirements: list[str]) -> str:
     """The Python of the peer's own environment; this project's is the one that runs."""
     if not requirements:
@@ -161,23 +145,20 @@ def enqueue(peer: Peer, processes: int, at_once: int, seconds: float = 4.0) -> d
     }
 
 
-def drain(peer: Peer, configuration: str, count: int | None = None) -> dict[str, float]:
-    """From the first task's body until the database shows that all have ended."""
-    count = count or (SLOW.get(peer.name, JOBS) if configuration == "default" else JOBS)
+def drain(peer: Peer, configuration: str) -> dict[str, float]:
+    """From the first task's body until the store shows that all have ended."""
+    count, store = peer.kind.jobs[configuration], peer.store
     peer.begin()
     peer.call("fill", count)
-    with peer.sql() as connection:
-        connection.execute("vacuum analyze")
-        connection.execute("checkpoint")
-        server = int((FOLDER / "server" / "data" / "postmaster.pid").read_text().split()[0])
-        with peer.working(configuration) as workers:
-            peer.until_recorded(1)
-            before = [machine.cpu_seconds(*workers), machine.cpu_seconds(server)]
-            peer.until_recorded(count)
-            while connection.execute(peer.kind.left).fetchone() != (0,):
-                time.sleep(0.002)
-            ended = time.time_ns()
-            after = [machine.cpu_seconds(*workers), machine.cpu_seconds(server)]
+    store.settle()
+    with peer.working(configuration) as workers:
+        peer.until_recorded(1)
+        before = [machine.cpu_seconds(*workers), machine.cpu_seconds(store.pid)]
+        peer.until_recorded(count)
+        while store.left(peer.kind.left):
+            time.sleep(0.002)
+        ended = time.time_ns()
+        after = [machine.cpu_seconds(*workers), machine.cpu_seconds(store.pid)]
     recorded = peer.recorded()
     if sorted(number for number, _ in recorded) != list(range(count)):
         raise SystemExit(f"{peer}: {len(recorded)} bodies for {count} jobs, or not each once")
@@ -203,29 +184,24 @@ def latency(peer: Peer, count: int = 200) -> dict[str, float]:
     return {"p50": waits[len(waits) // 2], "p99": waits[len(waits) * 99 // 100]}
 
 
-TRANSACTIONS = """
-    select xact_commit + xact_rollback from pg_stat_database where datname = current_database()
-"""
-
-
 def idle(peer: Peer, seconds: float = 60.0) -> dict[str, float]:
-    """Transactions a second of an idle worker in its default configuration."""
+    """What an idle worker in its default configuration asks its store, a second."""
     peer.begin()
-    with peer.working("default"), peer.sql() as connection:
+    with peer.working("default"):
         peer.call("fill", 1)
         peer.until_recorded(1)
         # Sessions report what they did with a delay of up to ten seconds.
         time.sleep(15)
-        before = connection.execute(TRANSACTIONS).fetchone()
+        before = peer.store.answered()
         time.sleep(seconds)
-        after = connection.execute(TRANSACTIONS).fetchone()
-    return {"rate": (after[0] - before[0] - 1) / seconds}
+        after = peer.store.answered()
+    return {peer.store.unit: (after - before - 1) / seconds}
 
 
 WORKLOADS: dict[str, Callable[[Peer], dict[str, float]]] = {
     "enqueue one by one": lambda peer: enqueue(peer, 1, 1),
     "enqueue one by one, 4 processes": lambda peer: enqueue(peer, 4, 1),
-    "enqueue 1,000 at once": lambda peer: enqueue(peer, 1, 1000),
+    "enqueue 1,000 at once": lambda peer: enqueue(peer, 1, 1000) if peer.kind.bulk else {},
     "drain, default configuration": lambda peer: drain(peer, "default"),
     "drain, best configuration": lambda peer: drain(peer, "best"),
     "enqueue to task body": latency,
@@ -248,10 +224,11 @@ def run(peers: list[Peer], workloads: list[str], rounds: int) -> dict[str, Any]:
                 busy, began = machine.busy_seconds(), time.monotonic()
                 found = WORKLOADS[workload](peer)
                 load = (machine.busy_seconds() - busy) / (time.monotonic() - began)
-                shown = ", ".join(f"{name} {value:,.4g}" for name, value in found.items())
+                shown = ", ".join(f"{name} {value:,.4g}" for name, value in found.items()) or "none"
                 print(f"{workload}: {peer}: {shown} (processors busy: {load:.1f})", flush=True)
+                kept = figures[workload][str(peer)]
                 for name, value in found.items():
-                    figures[workload][str(peer)][name].append(value)
+                    kept[name].append(value)
     return figures
 
 
@@ -271,9 +248,29 @@ def server() -> Iterator[embedded.Server]:
         embedded.stop(folder)
 
 
+def _stores(
+    names: list[str], server: embedded.Server, opened: ExitStack
+) -> dict[str, stores.Store]:
+    """By peer; one whose store is not on this machine is left out."""
+    found: dict[str, stores.Store] = {}
+    for name in names:
+        if _kind(name).store == "postgres":
+            found[name] = stores.Postgres(server, FOLDER, name)
+        elif shutil.which(stores.Redis.program):
+            found[name] = stores.Redis(FOLDER)
+        else:
+            print(
+                f"{name.removesuffix('_peer')} left out: no {stores.Redis.program} on PATH",
+                flush=True,
+            )
+            continue
+        opened.callback(found[name].close)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", default="plain_sql,pgqueuer,procrastinate,dj_queue")
+    parser.add_argument("--peers", default=BESIDE)
     parser.add_argument("--workloads", help="how their names begin, a semicolon between")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="a minute or two, two peers")
@@ -285,9 +282,10 @@ def main() -> None:
         begun = tuple(given.workloads.split(";"))
         workloads = [name for name in WORKLOADS if name.startswith(begun)]
     FOLDER.mkdir(exist_ok=True)
-    with server() as started:
+    with server() as started, ExitStack() as opened:
         found = {path.stem.removesuffix("_peer"): path.stem for path in PEERS.glob("*.py")}
-        peers = [Peer(name, started) for name in (OURS, *(found[name] for name in names))]
+        files = [OURS, *(found[name] for name in names)]
+        peers = [Peer(*each) for each in _stores(files, started, opened).items()]
         figures = run(peers, list(workloads), 1 if given.quick else given.rounds)
     print(table.text(figures))
     if given.write:

@@ -20,29 +20,42 @@ UNITS = {
     "client_us": "client, µs a job",
     "worker_us": "worker, µs a job",
     "server_us": "server, µs a job",
+    "transactions": "transactions a second",
+    "commands": "Redis commands a second",
     "p50": "p50, ms",
     "p99": "p99, ms",
 }
 
 
 def text(figures: dict[str, Any]) -> str:
-    """Markdown: medians, and behind them the median of what ours was, run by run, beside it."""
-    peers = list(next(iter(figures.values())))
-    lines = [f"| | | {' | '.join(peers)} |", "|---" * (len(peers) + 2) + "|"]
-    for workload, by_peer in figures.items():
-        for name in by_peer[OURS]:
-            cells = [_cell(by_peer, peer, name) for peer in peers]
-            lines.append(f"| {workload} | {UNITS[name]} | {' | '.join(cells)} |")
+    """Markdown, a table for each workload: medians, and how ours was beside each, run by run."""
+    return "\n\n".join(_table(workload, by_peer) for workload, by_peer in figures.items())
+
+
+def _table(workload: str, by_peer: dict[str, Any]) -> str:
+    names = _names(by_peer)
+    lines = [f"| {workload} | {' | '.join(UNITS[name] for name in names)} |"]
+    lines.append("|---" * (len(names) + 1) + "|")
+    for peer in by_peer:
+        cells = [_cell(by_peer, peer, name) for name in names]
+        lines.append(f"| {peer} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def _names(by_peer: dict[str, Any]) -> list[str]:
+    """Of all figures, in the order of UNITS: not every peer has each."""
+    return [name for name in UNITS if any(name in figures for figures in by_peer.values())]
+
+
 def _cell(by_peer: dict[str, Any], peer: str, name: str) -> str:
-    mine, theirs = by_peer[OURS][name], by_peer.get(peer, {}).get(name)
+    mine, theirs = (by_peer[whose].get(name) for whose in (OURS, peer))
     if not theirs:
-        return ""
+        return "none"
     shown = _number(statistics.median(theirs))
     if peer == OURS:
         return f"**{shown}**"
+    if not mine:
+        return shown
     ratio = statistics.median(a / b for a, b in zip(mine, theirs, strict=True) if b)
     return f"{shown} ({ratio:.2f})"
 
@@ -78,7 +91,7 @@ def picture(figures: dict[str, Any]) -> str:
     top = 10
     for workload, by_peer in figures.items():
         rates = {p: statistics.median(v["rate"]) for p, v in by_peer.items() if "rate" in v}
-        if workload == "idle" or not rates:
+        if not rates:
             continue
         parts.append(
             f'<text class="title" x="0" y="{top + 14}">{escape(workload)}, a second</text>'

@@ -14,6 +14,7 @@ class Peer(DjangoPeer):
         "default": [[None]],
         "best": [[{"threads": 20, "processes": 2, "prefetch_multiplier": 10}]],
     }
+    jobs = {"default": 2000, "best": 20_000}
     left = "select count(*) from dj_queue_jobs where finished_at is null"
     command = "dj_queue"
 

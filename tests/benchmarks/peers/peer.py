@@ -17,18 +17,22 @@ from typing import Any
 
 
 class BasePeer:
+    store = "postgres"
     requirements: list[str] = []
     workers: dict[str, Any] = {}
     """Arguments of ``work`` for each process of a configuration: "default" and "best"."""
 
+    jobs = {"default": 20_000, "best": 20_000}
+    """In a drain of each configuration: enough for some seconds."""
+
     left = ""
-    """The SQL that counts jobs which have not ended."""
+    """What the store has to be asked for the number of jobs that have not ended."""
 
     bulk = True
-    """Whether it can enqueue many at once."""
+    """Whether it has a call that enqueues many at once."""
 
     def install(self) -> None:
-        """Make its tables in the empty database."""
+        """Make its tables in an empty database."""
         raise NotImplementedError
 
     def connect(self) -> None:

@@ -23,6 +23,7 @@ def _app(connector: str) -> Any:
 class Peer(BasePeer):
     requirements = ["procrastinate", "psycopg[binary,pool]"]
     workers = {"default": [[1]], "best": [[30], [30]]}
+    jobs = {"default": 5000, "best": 10_000}
     left = "select count(*) from procrastinate_jobs where status <> 'succeeded'"
 
     def connect(self) -> None:
