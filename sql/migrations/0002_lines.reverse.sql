@@ -118,6 +118,44 @@ comment on function steady_queue_claim_jobs is
   'Moves ready jobs to running for a process and returns them. Claim order is one line here and the index steady_queue_ready_claim.';
 
 
+create or replace function steady_queue_prune(
+  p_finished_after interval,
+  p_failed_after interval,
+  p_count integer default 5000
+) returns bigint
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_jobs bigint[];
+  v_finished_before timestamptz := clock_timestamp() - p_finished_after;
+  v_failed_before timestamptz := clock_timestamp() - p_failed_after;
+begin
+  with pruned as (
+    delete from steady_queue_outcomes o
+    where o.ctid = any (array(
+      (select o.ctid from steady_queue_outcomes o
+       where o.status = 'successful' and o.finished_at < v_finished_before
+       limit p_count
+       for update skip locked)))
+      or o.ctid = any (array(
+      (select o.ctid from steady_queue_outcomes o
+       where o.status <> 'successful' and o.finished_at < v_failed_before
+       order by o.finished_at
+       limit p_count
+       for update skip locked)))
+    returning o.job
+  )
+  select coalesce(array_agg(p.job), '{}') into v_jobs from pruned p;
+  delete from steady_queue_errors e where e.job = any (v_jobs);
+  delete from steady_queue_jobs j where j.id = any (v_jobs);
+  return cardinality(v_jobs);
+end
+$$;
+comment on function steady_queue_prune is
+  'Deletes history past its time, some thousand jobs a call: select steady_queue_prune(''1 day'', ''30 days'').';
+
+
 create or replace function steady_queue_recover_jobs(
   p_process bigint,
   p_started bigint[],
@@ -214,3 +252,6 @@ drop function steady_queue_join_lines;
 drop function steady_queue_ahead_in_line;
 drop function steady_queue_line_key;
 drop sequence steady_queue_tickets;
+drop index steady_queue_outcomes_finished;
+create index steady_queue_outcomes_finished on steady_queue_outcomes
+  using brin (finished_at) with (autosummarize = on);

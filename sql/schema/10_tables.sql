@@ -162,8 +162,9 @@ create table steady_queue_outcomes (
 );
 comment on table steady_queue_outcomes is 'How each job ended. One row a job, kept for a while (steady_queue_prune).';
 -- steady_queue_failed_jobs, steady_queue_prune
-create index steady_queue_outcomes_finished on steady_queue_outcomes
-  using brin (finished_at) with (autosummarize = on);
+-- Not brin, which never forgets the lowest value of a range: where rows took the place of pruned ones,
+-- all ranges would seem old.
+create index steady_queue_outcomes_finished on steady_queue_outcomes (finished_at) where status = 'successful';
 create index steady_queue_outcomes_failed on steady_queue_outcomes (finished_at) where status <> 'successful';
 
 

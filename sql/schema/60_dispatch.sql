@@ -142,6 +142,7 @@ begin
     where o.ctid = any (array(
       (select o.ctid from steady_queue_outcomes o
        where o.status = 'successful' and o.finished_at < v_finished_before
+       order by o.finished_at
        limit p_count
        for update skip locked)))
       or o.ctid = any (array(

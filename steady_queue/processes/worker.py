@@ -31,8 +31,9 @@ REFUSED = (psycopg.DataError, psycopg.IntegrityError)
 REPLY_LOST_FOR = 25.0
 """Seconds after which a statement whose connection was lost has ended, one way or the other."""
 
-MARK_EVERY = 1000
-"""Jobs after which the marks of the lanes are moved up."""
+MARK_EVERY, MARK_WITHIN = 1000, 0.5
+"""Jobs after which the marks of the lanes are moved up, and seconds that are between two moves:
+under an old transaction each leaves a version of a row behind, which every claim reads."""
 
 
 def silent_for() -> float:
@@ -62,7 +63,7 @@ class Worker(Loop):
         self.rest = Rest(self.listener, options.polling_interval.total_seconds())
         self.crew = Crew(options.threads, str(self.process_id), started, self.ring)
         self.figures = Figures(self.database)
-        self._since_mark = 0
+        self._since_mark, self._mark_at = 0, 0.0
         self._claimed_from: set[tuple[str, int]] = set()
         self._busy: list[Outcome] = []
         self._last_try_in = 0.0
@@ -308,7 +309,7 @@ class Worker(Loop):
     def _move_marks(self, claimed: list[ClaimedJob]) -> None:
         self._since_mark += len(claimed)
         self._claimed_from.update((job.queue, job.priority) for job in claimed)
-        if self._since_mark >= MARK_EVERY:
-            self._since_mark = 0
+        if self._since_mark >= MARK_EVERY and time.monotonic() >= self._mark_at:
+            self._since_mark, self._mark_at = 0, time.monotonic() + MARK_WITHIN
             queries.advance_marks(self.database.connection(), self._claimed_from)
             self._claimed_from.clear()

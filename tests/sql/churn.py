@@ -52,12 +52,16 @@ class Churn:
 
     def buffers(self) -> int:
         """Of one claim of ten, which is undone."""
+        return self.buffers_of(CLAIM, 10, self.worker)
+
+    def buffers_of(self, statement: str, rows: int = 1, *arguments: Any) -> int:
+        """Of a statement, which is undone."""
         with self.session.transaction(force_rollback=True):
             [(plan,)] = self.session.execute(
-                f"explain (analyze, buffers, format json) {CLAIM}", [self.worker]
+                f"explain (analyze, buffers, format json) {statement}", arguments or None
             ).fetchall()
         node = plan[0]["Plan"]
-        assert node["Actual Rows"] == 10
+        assert node["Actual Rows"] == rows
         return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
 
     def seconds(self) -> float:

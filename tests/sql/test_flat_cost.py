@@ -1,4 +1,5 @@
-"""A claim touches as many buffers beside millions of rows, or a forgotten transaction, as without."""
+"""A claim touches as many buffers beside millions of rows, or a forgotten transaction, as without,
+and so does a look for history past its time."""
 
 import pytest
 
@@ -55,3 +56,21 @@ def test_while_a_transaction_that_writes_elsewhere_is_left_open(churn, other):
     writer.execute("create temporary table elsewhere as select 1")
     churn.run(CHURNED)
     assert buffers(churn) <= MOST * few
+
+
+def test_a_look_for_history_in_vain_where_rows_took_the_place_of_pruned_ones(churn):
+    prune = "select steady_queue_prune('1 day', '1 day', 200000)"
+    fruitless = {}
+    for kept in (FEW, MANY // 4):
+        churn.end(MANY // 4)
+        churn.session.execute(
+            "update steady_queue_outcomes set finished_at = now() - interval '1 week'"
+        )
+        churn.session.execute("vacuum analyze")
+        while churn.session.execute(prune).fetchone() != (0,):
+            churn.session.execute("vacuum steady_queue_outcomes")
+        churn.end(kept)
+        churn.session.execute("vacuum analyze")
+        churn.session.execute(prune)
+        fruitless[kept] = churn.buffers_of(prune)
+    assert fruitless[MANY // 4] <= MOST * fruitless[FEW]
