@@ -31,6 +31,7 @@ class Line:
         self._distrusted: set[int] = set()
         self._distrust_until = 0.0
         self._fruitless = self._missed = 0
+        self._announced_at = 0.0
 
     def join(self, ticket: int, ahead: Iterable[int]) -> None:
         self.ticket = ticket
@@ -47,6 +48,8 @@ class Line:
         self.unsure = False
         self._ahead = set(ahead)
         if self._missed > 1:
+            # Those of now only: who joins later has missed nothing yet.
+            self._missed = 0
             self._distrusted |= self._ahead
             self._distrust_until = time.monotonic() + DISTRUST_FOR
         self._ahead -= self._distrusted
@@ -60,8 +63,9 @@ class Line:
         if self.ticket is None:
             return False
         if self._ahead:
-            wait = DOUBT_AFTER * len(self._ahead) ** 2 * 2**self._fruitless
-            self.doubt_at = min(self.doubt_at, now + wait)
+            if not self.is_announced:
+                self._announced_at = now
+            self._doubt_soon()
         return not self._ahead
 
     def hear_of_leaving(self, ticket: int) -> bool:
@@ -69,12 +73,26 @@ class Line:
         if ticket not in self._ahead:
             return False
         self._ahead.remove(ticket)
-        return not self._ahead and self.doubt_at < float("inf")
+        if self.is_announced:
+            self._doubt_soon()
+        return not self._ahead and self.is_announced
+
+    @property
+    def is_announced(self) -> bool:
+        """Whether a job was announced, for those ahead, since this process last looked."""
+        return self.doubt_at < float("inf")
 
     def looked(self, found: bool) -> None:
         """The process has looked, for whatever reason, and has seen all that was announced."""
-        if self.doubt_at <= time.monotonic():
-            self.unsure = found
-            self._missed = self._missed + 1 if found else 0
-            self._fruitless = 0 if found else min(self._fruitless + 1, MOST_FRUITLESS)
+        now = time.monotonic()
+        if found and self.is_announced and now >= self._announced_at + DOUBT_AFTER:
+            self.unsure = True
+            self._missed, self._fruitless = self._missed + 1, 0
+        elif self.doubt_at <= now:
+            self._missed, self._fruitless = 0, min(self._fruitless + 1, MOST_FRUITLESS)
         self.doubt_at = float("inf")
+
+    def _doubt_soon(self) -> None:
+        """The fewer are ahead, the sooner; a doubt that is due earlier stays."""
+        wait = DOUBT_AFTER * len(self._ahead) ** 2 * 2**self._fruitless
+        self.doubt_at = min(self.doubt_at, time.monotonic() + wait)

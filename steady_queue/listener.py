@@ -66,6 +66,7 @@ class Listener:
         }
         self._prefixes = tuple(f"queue:{queue[:-1]}" for queue in queues if queue.endswith("*"))
         self._lost: list[int] = []
+        self._left: set[int] = set()
         self.armed = False
         self.proven = False
         self._heard: set[str] = set()
@@ -156,13 +157,25 @@ class Listener:
                 self._heard.update(self.topics)
         now = time.monotonic()
         self._heard.update(line.topic for line in self.lines.values() if line.doubt_at <= now)
+        self._left.clear()
         heard, self._heard = self._heard, set()
         return heard
 
     def until_doubt(self) -> float:
         """Seconds until ``drain`` answers although nothing more was announced."""
+        if self._heard:
+            # With the reply to a question: the connection shows no more of it.
+            return 0.0
         moments = [line.doubt_at for line in self.lines.values()]
         return max(0.0, min(moments, default=float("inf")) - time.monotonic())
+
+    def stands_in_line(self) -> bool:
+        """Whether it has its places, and no reason to ask who is ahead."""
+        return all(line.ticket and not line.unsure for line in self.lines.values())
+
+    def is_told(self) -> bool:
+        """Whether others were told of jobs, that this process has not looked for since."""
+        return any(line.is_announced for line in self.lines.values())
 
     def looked(self, found: bool) -> None:
         """The process has looked for jobs, after ``drain``."""
@@ -209,6 +222,9 @@ class Listener:
         for line in self.lines.values():
             if line.unsure and line.ticket:
                 line.know(queries.ahead_in_line(connection, line.topic, line.ticket))
+        for ticket in self._left:
+            # While the answer that still counts them was on its way.
+            self._hear_of_leaving(ticket)
 
     def _leave_lines(self) -> dict[str, int]:
         """The tickets that it had."""
@@ -223,6 +239,8 @@ class Listener:
             self._heard.add(payload)
 
     def _hear_of_leaving(self, ticket: int | None) -> None:
+        if ticket is not None:
+            self._left.add(ticket)
         for line in self.lines.values():
             if ticket is None:
                 line.unsure = True

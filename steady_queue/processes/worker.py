@@ -66,6 +66,7 @@ class Worker(Loop):
         self._since_mark, self._mark_at = 0, 0.0
         self._claimed_from: set[tuple[str, int]] = set()
         self._busy: list[Outcome] = []
+        self._told = False
         self._last_try_in = 0.0
         self._look_at = 0.0
         self._disown_at: list[float] = []
@@ -84,6 +85,7 @@ class Worker(Loop):
 
     def _look(self) -> float:
         woken, finished = self.listener.drain(), self.crew.finished()
+        self._told |= bool(woken)
         if self.crew.overdue():
             self._disown_soon()
         elif not (woken or finished):
@@ -98,8 +100,9 @@ class Worker(Loop):
         self.crew.start(jobs)
         self._disown()
         self._move_marks(jobs)
+        self._told |= self.listener.is_told()
         self.listener.looked(found=bool(jobs))
-        seconds = self._rest_after(len(jobs), room, told=bool(woken))
+        seconds = self._rest_after(len(jobs), room)
         self.watch(self.listener.connection)
         return self._sleep(seconds)
 
@@ -109,7 +112,7 @@ class Worker(Loop):
 
     def _is_still_quiet(self) -> bool:
         """Without a claim: one question for what is ready, and whether notifications would come."""
-        if self.crew.held or self._disown_at:
+        if self.crew.held or self._disown_at or not self.listener.stands_in_line():
             return False
         return bool(self.listener.ask(lambda connection: queries.is_quiet(connection, self.queues)))
 
@@ -186,16 +189,18 @@ class Worker(Loop):
             if count:
                 logger.warning("disowned: process=%s jobs=%s", self.name, count)
 
-    def _rest_after(self, claimed: int, room: int, told: bool) -> float:
+    def _rest_after(self, claimed: int, room: int) -> float:
         self._release(self.crew.stalled())
-        seconds = self.rest.look_again() if self._busy else self._until_event(claimed, room, told)
+        seconds = self.rest.look_again() if self._busy else self._until_event(claimed, room)
         if self.crew.waiting:
             seconds = min(seconds, STALLED)
         if self._disown_at:
             seconds = min(seconds, max(0.0, self._disown_at[0] - time.monotonic()))
         return seconds
 
-    def _until_event(self, claimed: int, room: int, told: bool) -> float:
+    def _until_event(self, claimed: int, room: int) -> float:
+        # Until a look has left room: what was announced may be more than this process took.
+        told, self._told = self._told, False
         if claimed == room:
             self.rest.after_full(told)
             return self._until_finished()

@@ -204,6 +204,90 @@ def test_looks_in_doubt_that_find_nothing_grow_rarer_until_one_finds_something(m
     assert waits == [wait * DOUBT_AFTER * 4 for wait in (1, 2, 4, 4, 4, 1)]
 
 
+def distrusting(monkeypatch):
+    """A line's place 9, behind 5 which did not come twice; and its clock."""
+    now = [0.0]
+    monkeypatch.setattr(line, "time", type("", (), {"monotonic": staticmethod(lambda: now[0])}))
+    one = Line("queue:*")
+    one.join(9, [5])
+    for _ in range(2):
+        assert not one.comes()
+        now[0] = one.doubt_at
+        one.looked(found=True)
+    one.know([5])
+    assert one.comes()
+    return one, now
+
+
+def test_who_passes_one_over_does_not_pass_over_those_that_come_after(monkeypatch):
+    one, _ = distrusting(monkeypatch)
+    one.leave()
+    one.join(12, [5, 10, 11])
+    assert not one.comes()
+
+
+def test_who_finds_something_late_on_another_look_doubts_those_ahead_too(monkeypatch):
+    one, now = distrusting(monkeypatch)
+    one.join(99, range(10, 30))
+    assert not one.comes()
+    now[0] += DOUBT_AFTER
+    assert now[0] < one.doubt_at
+    one.looked(found=True)
+    assert one.unsure
+
+
+def test_an_empty_look_in_doubt_does_not_unsay_that_somebody_may_have_gone(monkeypatch):
+    one, now = distrusting(monkeypatch)
+    one.join(99, [10])
+    one.comes()
+    one.unsure = True
+    now[0] = one.doubt_at
+    one.looked(found=False)
+    assert one.unsure
+
+
+def test_the_doubt_of_one_comes_sooner_as_those_ahead_leave(waiting, enqueue):
+    listeners = [waiting("*") for _ in range(4)]
+    enqueue()
+    told(listeners[3])
+    for listener in listeners[1:3]:
+        listener.step_aside()
+    assert told(listeners[3]) == set()
+    assert listeners[3].until_doubt() <= DOUBT_AFTER
+
+
+@pytest.mark.parametrize("question", ["join_lines", "ahead_in_line"])
+def test_who_leaves_while_another_asks_is_not_taken_for_one_that_waits(
+    waiting, enqueue, monkeypatch, question
+):
+    first, second = waiting("*"), waiting("*")
+    ask = getattr(queries, question)
+
+    def slow(connection, *arguments):
+        answer = ask(connection, *arguments)
+        first.step_aside()
+        connection.execute("select 1")
+        return answer
+
+    if question == "join_lines":
+        second.step_aside()
+    second.lines["queue:*"].unsure = True
+    monkeypatch.setattr(queries, question, slow)
+    second.stand_in_line()
+    monkeypatch.undo()
+    enqueue()
+    assert told(second) == TOLD
+
+
+def test_what_is_heard_with_a_reply_is_not_slept_on(waiting, enqueue):
+    first = waiting("*")
+    enqueue()
+    first.ask(lambda connection: connection.execute("select 1"))
+    assert first.until_doubt() == 0
+    assert told(first) == TOLD
+    assert first.until_doubt() == float("inf")
+
+
 def test_many_that_join_at_once_agree_on_their_order(other):
     def join(connection):
         return queries.join_lines(connection, ["queue:a", "queue:b"], [])
