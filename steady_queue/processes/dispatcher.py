@@ -30,13 +30,14 @@ class Dispatcher(Loop):
         self._dispatch_at = self._maintain_at = self._prune_at = time.monotonic()
 
     def step(self) -> float:
-        heard = self.listener.drain()
+        if heard := self.listener.drain():
+            # Due until all of it has been done: an error on the way leaves it so.
+            self._dispatch_at = 0.0
         if "limits" in heard:
             # Slots came free without a finish.
             self._maintain_at = time.monotonic()
         connection = self.database.connection()
-        if heard or time.monotonic() >= self._dispatch_at:
-            # Due until all of it has been done: an error on the way leaves it so.
+        if time.monotonic() >= self._dispatch_at:
             self._dispatch_at = 0.0
             self._dispatch_at = time.monotonic() + self._dispatch(connection)
         self._maintain(connection)
@@ -46,16 +47,19 @@ class Dispatcher(Loop):
         """Seconds until it is to be done again, unless something is heard before."""
         moved, next_due_in = queries.dispatch_jobs(connection, self.options.batch_size)
         reach("dispatch.after")
-        seconds = self._rest_after(moved, connection)
+        if moved:
+            self.rest.begin_anew()
+        is_overdue = next_due_in is not None and next_due_in <= 0
+        seconds = self._rest_after(moved, is_overdue, connection)
         self.watch(self.listener.connection)
-        return seconds if next_due_in is None else min(seconds, next_due_in)
+        return seconds if next_due_in is None or is_overdue else min(seconds, next_due_in)
 
     def shut_down(self) -> int:
         self.listener.close()
         self.database.close()
         return 0
 
-    def _rest_after(self, moved: int, connection: queries.Connection) -> float:
+    def _rest_after(self, moved: int, is_overdue: bool, connection: queries.Connection) -> float:
         if moved == self.options.batch_size:
             self.rest.after_full()
             return 0
@@ -64,7 +68,8 @@ class Dispatcher(Loop):
         if not self.listener.proven:
             self.listener.proven = queries.producers_ended(connection, self.listener.topics)
             return 0 if self.listener.proven else self.rest.look_again()
-        return self.rest.poll()
+        # One that is due and was left: somebody has locked it.
+        return self.rest.look_again() if is_overdue else self.rest.poll()
 
     def _until_next(self) -> float:
         moments = [self._dispatch_at, self._prune_at]

@@ -44,10 +44,12 @@ class Scheduler(Loop):
         self._next_run_at = 0.0
 
     def step(self) -> float:
-        known = self.listener.proven and not self.listener.drain()
+        # Until it was asked for: an error on the way leaves it so.
+        if self.listener.drain() or not self.listener.proven:
+            self._next_run_at = 0.0
         connection = self.database.connection()
         self._prune(connection)
-        if self._look(connection) or not known:
+        if self._look(connection):
             self._next_run_at = 0.0
         seconds = self._rest_after(connection)
         self.watch(self.listener.connection)
@@ -84,8 +86,9 @@ class Scheduler(Loop):
         return self.rest.poll()
 
     def _until_next_run(self, connection: Connection) -> float:
+        """Not for longer than LOOK_EVERY: the clock on the wall drifts, and jumps."""
         seconds = queries.next_recurring_run_in(connection)
-        return float("inf") if seconds is None else seconds
+        return LOOK_EVERY if seconds is None else min(seconds, LOOK_EVERY)
 
     def _look_at(self, connection: Connection, due: DueTask) -> None:
         with connection.transaction():
