@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterable
 
 DOUBT_AFTER = 0.5
 """Seconds after which the second in line looks whether the first has come. The wait grows with the
 square of those ahead, so that all doubts together cost a look or two a second."""
+
+IN_ORDER = 4
+"""How many may be ahead for that. With more, waits are random, so many times as long as there are
+ahead in the mean: where all of a lost host stood in front, somebody behind looks within seconds."""
 
 MOST_FRUITLESS = 2
 """How often a wait is doubled by looks that found nothing: the first does come."""
@@ -31,7 +36,7 @@ class Line:
         self._distrusted: set[int] = set()
         self._distrust_until = 0.0
         self._fruitless = self._missed = 0
-        self._announced_at = 0.0
+        self._announced_at, self._patience = 0.0, 1.0
 
     def join(self, ticket: int, ahead: Iterable[int]) -> None:
         self.ticket = ticket
@@ -64,7 +69,7 @@ class Line:
             return False
         if self._ahead:
             if not self.is_announced:
-                self._announced_at = now
+                self._announced_at, self._patience = now, random.expovariate(1.0)
             self._doubt_soon()
         return not self._ahead
 
@@ -94,5 +99,7 @@ class Line:
 
     def _doubt_soon(self) -> None:
         """The fewer are ahead, the sooner; a doubt that is due earlier stays."""
-        wait = DOUBT_AFTER * len(self._ahead) ** 2 * 2**self._fruitless
+        ahead = len(self._ahead)
+        times = ahead if ahead <= IN_ORDER else min(ahead, IN_ORDER * self._patience)
+        wait = DOUBT_AFTER * ahead * times * 2**self._fruitless
         self.doubt_at = min(self.doubt_at, time.monotonic() + wait)

@@ -204,6 +204,16 @@ def test_looks_in_doubt_that_find_nothing_grow_rarer_until_one_finds_something(m
     assert waits == [wait * DOUBT_AFTER * 4 for wait in (1, 2, 4, 4, 4, 1)]
 
 
+@pytest.mark.parametrize(("patience", "wait"), [(0.5, 20.0), (1.0, 40.0), (1000.0, 200.0)])
+def test_behind_many_that_may_all_be_gone_one_doubts_at_random(monkeypatch, patience, wait):
+    monkeypatch.setattr(line.random, "expovariate", lambda _: patience)
+    monkeypatch.setattr(line, "time", type("", (), {"monotonic": staticmethod(lambda: 0.0)}))
+    one = Line("queue:*")
+    one.join(21, range(20))
+    one.comes()
+    assert one.doubt_at == wait
+
+
 def distrusting(monkeypatch):
     """A line's place 9, behind 5 which did not come twice; and its clock."""
     now = [0.0]
@@ -228,6 +238,7 @@ def test_who_passes_one_over_does_not_pass_over_those_that_come_after(monkeypatc
 
 def test_who_finds_something_late_on_another_look_doubts_those_ahead_too(monkeypatch):
     one, now = distrusting(monkeypatch)
+    monkeypatch.setattr(line.random, "expovariate", lambda _: 1.0)
     one.join(99, range(10, 30))
     assert not one.comes()
     now[0] += DOUBT_AFTER
