@@ -41,6 +41,9 @@ POLLING_WITHOUT_LISTEN = 1.0
 ASKED_AFTER = 4
 """Times its patience after which a connection that nothing came by is asked whether it lives."""
 
+LAST_PATIENCE = 1.0
+"""Seconds for which a process that ends waits for a reply."""
+
 BUSY_AFTER = 3
 """Looks in a row that filled every slot, after which the process stops asking to be notified."""
 
@@ -84,7 +87,7 @@ class Listener:
                 reach("arm.after")
                 self.armed = True
                 self._stand_in_line(self.connection)
-        except LOST as error:
+        except (*LOST, psycopg.errors.InsufficientPrivilege) as error:
             self.close()
             self._say_that_it_polls(error)
         return self.armed
@@ -181,6 +184,13 @@ class Listener:
         """The process has looked for jobs, after ``drain``."""
         for line in self.lines.values():
             line.looked(found)
+
+    def leave(self) -> None:
+        """At the end of its process, which has little time: the others need not miss it."""
+        if self.connection:
+            self.connection.patience = LAST_PATIENCE
+        self.step_aside()
+        self.close()
 
     def close(self) -> None:
         self._lost += self._leave_lines().values()

@@ -264,6 +264,7 @@ declare
   v_started bigint[];
   v_count integer;
   v_recovered bigint;
+  v_kind text;
 begin
   select
     array_agg(r.job) filter (where p_started is null or r.job = any (p_started)),
@@ -326,15 +327,16 @@ begin
   if exists (select from steady_queue_running r where r.process = p_process) then
     return null;
   end if;
-  -- It may have stood in line before others, and left without a word.
-  perform pg_notify('steady_queue', 'left')
-  from steady_queue_processes p
-  where p.id = p_process and p.kind = 'worker';
   delete from steady_queue_processes p
   where p.id in (
-    select p.id from steady_queue_processes p where p.id = p_process for update skip locked);
+    select p.id from steady_queue_processes p where p.id = p_process for update skip locked)
+  returning p.kind into v_kind;
   if not found and exists (select from steady_queue_processes p where p.id = p_process) then
     return null;
+  end if;
+  if v_kind = 'worker' then
+    -- It may have stood in line before others, and left without a word.
+    perform pg_notify('steady_queue', 'left');
   end if;
   return v_recovered;
 end

@@ -148,9 +148,8 @@ class Worker(Loop):
 
     def shut_down(self) -> int:
         """Give back what was not started, wait for what runs, hand in how it ended."""
-        self.listener.step_aside()
-        self.listener.close()
         deadline = time.monotonic() + steady_queue.shutdown_timeout.total_seconds()
+        self.listener.leave()
         try:
             self._release(self.crew.give_back())
         except psycopg.Error as error:

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from steady_queue import line, queries
@@ -326,3 +327,25 @@ def test_whatever_a_stranger_notifies_is_harmless(waiting, enqueue, other):
     look(first, found=False)
     enqueue()
     assert told(first) == TOLD
+
+
+def test_without_the_right_to_stand_in_line_a_worker_polls_and_says_so(
+    waiting, monkeypatch, caplog
+):
+    listener = waiting("*")
+    listener.close()
+
+    def refuse(*arguments):
+        raise psycopg.errors.InsufficientPrivilege("permission denied for sequence")
+
+    monkeypatch.setattr(queries, "join_lines", refuse)
+    assert not listener.arm()
+    assert listener.connection is None
+    assert "polling instead" in caplog.text
+
+
+def test_who_ends_leaves_its_place(waiting, enqueue):
+    first, second = waiting("*"), waiting("*")
+    first.leave()
+    enqueue()
+    assert told(second) == TOLD
