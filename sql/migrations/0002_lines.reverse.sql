@@ -156,6 +156,16 @@ comment on function steady_queue_prune is
   'Deletes history past its time, some thousand jobs a call: select steady_queue_prune(''1 day'', ''30 days'').';
 
 
+create or replace function steady_queue_next_recurring_run_in() returns double precision
+language sql volatile
+begin atomic
+  select extract(epoch from min(t.next_run_at) - clock_timestamp())::double precision
+  from steady_queue_recurring_tasks t
+  where t.paused_at is null and t.removed_at is null and t.next_run_at < 'infinity';
+end;
+comment on function steady_queue_next_recurring_run_in is 'Seconds until the next schedule is due.';
+
+
 create or replace function steady_queue_recover_jobs(
   p_process bigint,
   p_started bigint[],

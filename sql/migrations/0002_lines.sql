@@ -241,6 +241,20 @@ comment on function steady_queue_prune is
   'Deletes history past its time, some thousand jobs a call: select steady_queue_prune(''1 day'', ''30 days'').';
 
 
+create or replace function steady_queue_next_recurring_run_in() returns double precision
+language sql volatile
+begin atomic
+  select case
+    when exists (select from steady_queue_due_recurring_tasks()) then 0
+    else (
+      select extract(epoch from min(t.next_run_at) - clock_timestamp())::double precision
+      from steady_queue_recurring_tasks t
+      where t.paused_at is null and t.removed_at is null and t.next_run_at < 'infinity')
+  end;
+end;
+comment on function steady_queue_next_recurring_run_in is 'Seconds until a schedule is due; 0 when one is.';
+
+
 create or replace function steady_queue_oldest_release() returns text
 language sql immutable parallel safe
 begin atomic

@@ -276,15 +276,19 @@ $$;
 comment on function steady_queue_take_run_now is 'Takes a run that was asked for by hand; true for one caller.';
 
 
--- Seconds until the next schedule is due; null when none is.
+-- Seconds until a scheduler has to look at a schedule; 0 when it has to now, null when there is none.
 create function steady_queue_next_recurring_run_in() returns double precision
 language sql volatile
 begin atomic
-  select extract(epoch from min(t.next_run_at) - clock_timestamp())::double precision
-  from steady_queue_recurring_tasks t
-  where t.paused_at is null and t.removed_at is null and t.next_run_at < 'infinity';
+  select case
+    when exists (select from steady_queue_due_recurring_tasks()) then 0
+    else (
+      select extract(epoch from min(t.next_run_at) - clock_timestamp())::double precision
+      from steady_queue_recurring_tasks t
+      where t.paused_at is null and t.removed_at is null and t.next_run_at < 'infinity')
+  end;
 end;
-comment on function steady_queue_next_recurring_run_in is 'Seconds until the next schedule is due.';
+comment on function steady_queue_next_recurring_run_in is 'Seconds until a schedule is due; 0 when one is.';
 
 
 -- Deletes the records of runs, and removed schedules, that are older than p_after.

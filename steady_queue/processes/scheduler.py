@@ -41,36 +41,30 @@ class Scheduler(Loop):
         self.listener = Listener(["recurring"])
         self.rest = Rest(self.listener, LOOK_EVERY)
         self._prune_at = time.monotonic()
-        self._next_run_at = 0.0
 
     def step(self) -> float:
-        # Until it was asked for: an error on the way leaves it so.
-        if self.listener.drain() or not self.listener.proven:
-            self._next_run_at = 0.0
+        self.listener.drain()
         connection = self.database.connection()
         self._prune(connection)
-        if self._look(connection):
-            self._next_run_at = 0.0
+        next_run_in = queries.next_recurring_run_in(connection)
+        if next_run_in is not None and next_run_in <= 0:
+            self._look_at_due(connection)
+            return 0.0
         seconds = self._rest_after(connection)
         self.watch(self.listener.connection)
-        if time.monotonic() >= self._next_run_at:
-            self._next_run_at = time.monotonic() + self._until_next_run(connection)
-        return min(seconds, max(0.0, self._next_run_at - time.monotonic()))
+        return seconds if next_run_in is None else min(seconds, next_run_in)
 
-    def _look(self, connection: Connection) -> bool:
-        """Whether anything was due."""
-        due = queries.due_recurring_tasks(connection)
-        for task in due:
+    def _look_at_due(self, connection: Connection) -> None:
+        for due in queries.due_recurring_tasks(connection):
             try:
-                self._look_at(connection, task)
+                self._look_at(connection, due)
             except LOST:
                 raise
             except psycopg.Error as error:
                 # It rests until it is made anew; the others go on.
-                logger.error("refused: key=%s reason=%r", task.key, str(error))
-                queries.advance_recurring_task(connection, task.key, task.next_run_at, None, None)
+                logger.error("refused: key=%s reason=%r", due.key, str(error))
+                queries.advance_recurring_task(connection, due.key, due.next_run_at, None, None)
                 connection.commit()
-        return bool(due)
 
     def shut_down(self) -> int:
         self.listener.close()
@@ -84,11 +78,6 @@ class Scheduler(Loop):
             self.listener.proven = queries.producers_ended(connection, self.listener.topics)
             return 0 if self.listener.proven else self.rest.look_again()
         return self.rest.poll()
-
-    def _until_next_run(self, connection: Connection) -> float:
-        """Not for longer than LOOK_EVERY: the clock on the wall drifts, and jumps."""
-        seconds = queries.next_recurring_run_in(connection)
-        return LOOK_EVERY if seconds is None else min(seconds, LOOK_EVERY)
 
     def _look_at(self, connection: Connection, due: DueTask) -> None:
         with connection.transaction():

@@ -97,6 +97,36 @@ def test_a_paused_schedule_is_not_due_and_goes_on_from_now(sql):
     ]
 
 
+def next_run_in(sql):
+    [(seconds,)] = sql("select steady_queue_next_recurring_run_in()")
+    return seconds
+
+
+def test_a_scheduler_may_sleep_until_the_first_of_the_next_runs(sql):
+    assert next_run_in(sql) is None
+    declare(sql, "soon", "later", "resting")
+    sql("update steady_queue_recurring_tasks set next_run_at = now() + interval '1 hour'")
+    sql("update steady_queue_recurring_tasks set next_run_at = '2999-01-01' where key = 'later'")
+    sql("update steady_queue_recurring_tasks set next_run_at = 'infinity' where key = 'resting'")
+    assert 3000 < next_run_in(sql) <= 3600
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "update steady_queue_recurring_tasks set next_run_at = now() - interval '1 s'",
+        "update steady_queue_recurring_tasks set next_run_at = null",
+        "select steady_queue_run_recurring_task_now('tick')",
+    ],
+)
+def test_a_scheduler_has_to_look_now(sql, what):
+    declare(sql, "tick")
+    sql("update steady_queue_recurring_tasks set next_run_at = '2999-01-01'")
+    assert next_run_in(sql) > 0
+    sql(what)
+    assert next_run_in(sql) == 0
+
+
 def test_a_key_that_the_code_declares_cannot_be_taken_at_run_time(sql):
     declare(sql, "tick")
     with pytest.raises(Exception, match="tick is declared in the code of shop"):

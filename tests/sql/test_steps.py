@@ -8,7 +8,7 @@ from steady_queue.configuration import Dispatcher as DispatcherOptions
 from steady_queue.configuration import Worker as WorkerOptions
 from steady_queue.listener import Listener
 from steady_queue.processes.dispatcher import Dispatcher
-from steady_queue.processes.scheduler import LOOK_EVERY, Scheduler
+from steady_queue.processes.scheduler import Scheduler
 from steady_queue.processes.started import StartedJobs
 from steady_queue.processes.worker import Worker
 from tests.conftest import PATIENCE
@@ -59,12 +59,6 @@ def worker(lanes, session, at_rest):
 @pytest.fixture
 def dispatcher(at_rest):
     process = Dispatcher(DispatcherOptions(), name="d")
-    return at_rest(process, lambda: process.listener.proven)
-
-
-@pytest.fixture
-def scheduler(at_rest):
-    process = Scheduler(name="s")
     return at_rest(process, lambda: process.listener.proven)
 
 
@@ -148,22 +142,6 @@ def test_a_dispatcher_looks_ever_more_rarely_for_a_due_job_that_is_locked(
     dispatcher.rest.begin_anew()
     seconds = [dispatcher._dispatch(connection) for _ in range(4)]
     assert seconds == [0.005, 0.01, 0.02, 0.04]
-
-
-def test_a_scheduler_remembers_what_it_heard_until_it_has_asked(scheduler, monkeypatch):
-    scheduler._next_run_at = float("inf")
-    scheduler.listener._heard.add("recurring")
-    lose_connection_once(scheduler, monkeypatch)
-    scheduler.step()
-    assert scheduler._next_run_at < float("inf")
-
-
-def test_a_scheduler_trusts_its_own_clock_no_longer_than_until_it_looks_again(scheduler, session):
-    session.execute("select steady_queue_schedule_task('yearly', 't', '0 0 1 1 *')")
-    connection = scheduler.database.connection()
-    scheduler._look(connection)
-    assert queries.next_recurring_run_in(connection) is not None
-    assert scheduler._until_next_run(connection) <= LOOK_EVERY
 
 
 def test_a_scheduler_that_waits_for_a_producer_reads_what_is_sent_meanwhile(
