@@ -11,11 +11,11 @@ DOUBT_AFTER = 0.5
 square of those ahead, so that all doubts together cost a look or two a second."""
 
 IN_ORDER = 4
-"""How many may be ahead for that. With more, waits are random, so many times as long as there are
+"""How many may be ahead for that. With more, waits are random, eight times as long as there are
 ahead in the mean: where all of a lost host stood in front, somebody behind looks within seconds."""
 
 MOST_FRUITLESS = 2
-"""How often a wait is doubled by looks that found nothing: the first does come."""
+"""How often a wait in order is doubled by looks that found nothing: the first does come."""
 
 DISTRUST_FOR = 60.0
 """Seconds for which those who did not come, twice, count as not there."""
@@ -100,6 +100,8 @@ class Line:
     def _doubt_soon(self) -> None:
         """The fewer are ahead, the sooner; a doubt that is due earlier stays."""
         ahead = len(self._ahead)
-        times = ahead if ahead <= IN_ORDER else min(ahead, IN_ORDER * self._patience)
-        wait = DOUBT_AFTER * ahead * times * 2**self._fruitless
-        self.doubt_at = min(self.doubt_at, time.monotonic() + wait)
+        if ahead <= IN_ORDER:
+            times = ahead**2 * 2.0**self._fruitless
+        else:
+            times = min(ahead**2, 2 * IN_ORDER * ahead * self._patience)
+        self.doubt_at = min(self.doubt_at, time.monotonic() + DOUBT_AFTER * times)

@@ -19,7 +19,7 @@ from tests.app.tasks import noop, speak
 ONE_BY_ONE = 40
 PATIENT, NEVER = {"polling_seconds": 30}, {"polling_seconds": 3600}
 
-COMPANY, JOBS = 50, 200
+COMPANY, JOBS = 50, 600
 REPORTED_WITHIN = 12
 """Seconds within which idle sessions report what they have called."""
 

@@ -205,7 +205,7 @@ def test_looks_in_doubt_that_find_nothing_grow_rarer_until_one_finds_something(m
     assert waits == [wait * DOUBT_AFTER * 4 for wait in (1, 2, 4, 4, 4, 1)]
 
 
-@pytest.mark.parametrize(("patience", "wait"), [(0.5, 20.0), (1.0, 40.0), (1000.0, 200.0)])
+@pytest.mark.parametrize(("patience", "wait"), [(0.5, 40.0), (1.0, 80.0), (1000.0, 200.0)])
 def test_behind_many_that_may_all_be_gone_one_doubts_at_random(monkeypatch, patience, wait):
     monkeypatch.setattr(line.random, "expovariate", lambda _: patience)
     monkeypatch.setattr(line, "time", type("", (), {"monotonic": staticmethod(lambda: 0.0)}))
