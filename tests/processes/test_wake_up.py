@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -121,7 +122,9 @@ def test_a_job_whose_turn_it_is_for_a_stopped_worker_is_performed_by_the_next(no
     os.kill(performer, signal.SIGSTOP)
     speak.enqueue("meanwhile")
     watch.hear("meanwhile")
-    os.kill(performer, signal.SIGCONT)
+    # On a slow machine it was given up meanwhile.
+    with suppress(ProcessLookupError):
+        os.kill(performer, signal.SIGCONT)
     assert first.process.poll() is None
 
 
