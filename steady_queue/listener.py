@@ -52,8 +52,8 @@ class Listener:
     """A LISTEN connection, and the lock on it that says: somebody waits for these topics.
 
     An armed listener holds the lock, so that producers send NOTIFY. The order is always: LISTEN,
-    arm, prove that every producer that looked before has ended, look. ``proven`` is the caller's
-    note of that, true for as long as the listener stays armed.
+    arm, prove that every producer that looked before has ended, look. ``proven`` is a note of that,
+    true for as long as the listener stays armed.
 
     A worker gives its ``queues``. It stands in line for each topic whose jobs it would all take;
     who waits for a prefix comes whenever one of its queues is announced.
@@ -312,6 +312,16 @@ class Rest:
             return self._listener.stand_in_line() and self._listener.answers()
         self._looks += 1
         return self._looks > LOOKS_BEFORE_ARMING and self._listener.arm()
+
+    def until_proven(self, connection: Connection) -> float | None:
+        """Seconds to the next look while something may have been missed; None: nothing can be."""
+        if not self.before_sleep():
+            return self.look_again()
+        if not self._listener.proven:
+            topics = self._listener.topics
+            self._listener.proven = queries.producers_ended(connection, topics)
+            return 0.0 if self._listener.proven else self.look_again()
+        return None
 
     def begin_anew(self) -> None:
         """Something has changed: the next look comes soon."""

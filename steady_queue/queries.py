@@ -472,9 +472,7 @@ def leave_lines(connection: Connection, topics: list[str], tickets: list[int]) -
 
 def ahead_in_line(connection: Connection, topic: str, ticket: int) -> list[int]:
     """The tickets that came before."""
-    statement = "select steady_queue_ahead_in_line(%s, %s)"
-    row = connection.execute(statement, (topic, ticket)).fetchone()
-    return list(row[0]) if row else []
+    return list(_value(connection, "select steady_queue_ahead_in_line(%s, %s)", topic, ticket))
 
 
 def topics_to_wait_for(queues: Iterable[str]) -> list[str]:

@@ -148,7 +148,7 @@ comment on function steady_queue_producers_ended is 'The proof that a process wh
 
 
 -- The line. All that wait for a topic hear of it, and one of them is enough: whoever waits longest
--- comes, and the others only if it does not (steady_queue/listener.py). A ticket says since when a
+-- comes, and the others only if it does not (steady_queue/line.py). A ticket says since when a
 -- process waits; it is a session lock on its LISTEN connection, too. No ticket is given twice until
 -- the sequence begins anew, after two thousand million.
 create sequence steady_queue_tickets as integer cycle;

@@ -63,11 +63,8 @@ class Dispatcher(Loop):
         if moved == self.options.batch_size:
             self.rest.after_full()
             return 0
-        if not self.rest.before_sleep():
-            return self.rest.look_again()
-        if not self.listener.proven:
-            self.listener.proven = queries.producers_ended(connection, self.listener.topics)
-            return 0 if self.listener.proven else self.rest.look_again()
+        if (seconds := self.rest.until_proven(connection)) is not None:
+            return seconds
         # One that is due and was left: somebody has locked it.
         return self.rest.look_again() if is_overdue else self.rest.poll()
 

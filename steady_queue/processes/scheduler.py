@@ -50,7 +50,9 @@ class Scheduler(Loop):
         if next_run_in is not None and next_run_in <= 0:
             self._look_at_due(connection)
             return 0.0
-        seconds = self._rest_after(connection)
+        seconds = self.rest.until_proven(connection)
+        if seconds is None:
+            seconds = self.rest.poll()
         self.watch(self.listener.connection)
         return seconds if next_run_in is None else min(seconds, next_run_in)
 
@@ -70,14 +72,6 @@ class Scheduler(Loop):
         self.listener.close()
         self.database.close()
         return 0
-
-    def _rest_after(self, connection: Connection) -> float:
-        if not self.rest.before_sleep():
-            return self.rest.look_again()
-        if not self.listener.proven:
-            self.listener.proven = queries.producers_ended(connection, self.listener.topics)
-            return 0 if self.listener.proven else self.rest.look_again()
-        return self.rest.poll()
 
     def _look_at(self, connection: Connection, due: DueTask) -> None:
         with connection.transaction():

@@ -1,4 +1,4 @@
-"""This project beside its peers, on one server, one after the other: ``make bench-compare``.
+"""This project beside its peers, on one server, one after the other: ``make bench``.
 
 Each peer has an environment of its own under ``.benchmarks``. Every run begins with a new database
 and a checkpoint, or an emptied Redis; the peers take turns, so that whatever else the machine does

@@ -100,7 +100,7 @@ class Producer:
         self._ledger.flush()
 
     def _enqueue_burst(self, tokens: list[str]) -> None:
-        """Of short jobs: all workers wake up and decide about the same keys."""
+        """Of short jobs: workers decide about the same keys."""
         keys = self.random.sample(range(BURST_KEYS), 2)
         for number in range(BURST):
             token, key = self._token("limited", tokens), keys[number % 2]
