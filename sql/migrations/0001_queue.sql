@@ -2569,8 +2569,6 @@ returns table (
   finished_per_minute double precision, oldest_wait interval, paused boolean
 )
 language sql stable
--- A table full of dead rows would be read from end to end for each lane.
-set enable_seqscan = off
 begin atomic
   with ready as (
     select l.queue, w.jobs, w.oldest

@@ -255,6 +255,88 @@ $$;
 comment on function steady_queue_recover_jobs is 'Removes a process and puts its jobs back, charging what it had started.';
 
 
+create or replace function steady_queue_count_queues(p_most bigint)
+returns table (
+  queue text, ready bigint, scheduled bigint, blocked bigint, running bigint, failed bigint,
+  finished_per_minute double precision, oldest_wait interval, paused boolean
+)
+language sql stable
+begin atomic
+  with ready as (
+    select l.queue, w.jobs, w.oldest
+    from steady_queue_lanes l
+    cross join lateral (
+      select (
+          select count(*) from (
+            select from steady_queue_ready r
+            where r.lane = l.id and r.position >= l.mark
+            -- As in the index: else all lanes might be read for the jobs of one.
+            order by r.position
+            limit p_most
+          ) r) as jobs,
+        -- Known of what was ready from the start. What came later, retried or at its time, came
+        -- before the first job that was enqueued behind it.
+        (select case when r.position = j.id then j.enqueued_at else coalesce((
+           select n.enqueued_at from steady_queue_jobs n where n.id > r.position order by n.id limit 1),
+           j.run_after) end
+         from steady_queue_ready r join steady_queue_jobs j on j.id = r.job
+         where r.lane = l.id and r.position >= l.mark order by r.position limit 1) as oldest
+    ) as w
+    union all
+    select j.queue, 1, j.enqueued_at
+    from (
+      select r.job from steady_queue_ready r where r.lane = 0 order by r.position limit p_most
+    ) r
+    join steady_queue_jobs j on j.id = r.job
+  ), counted as (
+    select r.queue, r.jobs as ready, 0 as scheduled, 0 as blocked, 0 as running, r.oldest from ready r
+    union all
+    -- Not joined: the whole history would be read for a few thousand queues of jobs.
+    select (select j.queue from steady_queue_jobs j where j.id = s.job), 0, count(*), 0, 0, null
+    from (select s.job from steady_queue_scheduled s order by s.run_after, s.job limit p_most) s
+    group by 1
+    union all
+    select (select j.queue from steady_queue_jobs j where j.id = b.job), 0, 0, count(*), 0, null
+    from (
+      select b.job from steady_queue_blocked b
+      order by b.limit_key, b.priority desc, b.job
+      limit p_most
+    ) b
+    group by 1
+    union all
+    select (select j.queue from steady_queue_jobs j where j.id = r.job), 0, 0, 0, count(*), null
+    from steady_queue_running r
+    group by 1
+    union all
+    select p.queue, 0, 0, 0, 0, null from steady_queue_pauses p
+  ), done as (
+    select f.queue,
+      sum(f.failed) as failed,
+      sum(f.finished) filter (
+        where f.minute >= date_trunc('minute', statement_timestamp()) - interval '4 minutes') as finished
+    from steady_queue_figures f
+    where f.minute > statement_timestamp() - interval '1 hour'
+    group by f.queue
+  )
+  select c.queue,
+    least(sum(c.ready), p_most)::bigint,
+    sum(c.scheduled)::bigint,
+    sum(c.blocked)::bigint,
+    sum(c.running)::bigint,
+    coalesce(max(d.failed), 0)::bigint,
+    round(coalesce(max(d.finished), 0)
+      / (4 + extract(second from statement_timestamp()) / 60), 1)::double precision,
+    clock_timestamp() - min(c.oldest),
+    exists (select from steady_queue_pauses p where p.queue = c.queue)
+  from counted c
+  left join done d on d.queue = c.queue
+  -- Null is the queue of a job that somebody has deleted by hand.
+  where c.queue is not null
+  group by c.queue;
+end;
+comment on function steady_queue_count_queues is 'Counts the jobs of each queue, no further than so many.';
+
+
 drop function steady_queue_oldest_release;
 drop function steady_queue_refuse_process;
 drop function steady_queue_leave_lines;
