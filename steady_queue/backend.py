@@ -7,7 +7,6 @@ from itertools import zip_longest
 from typing import Any, NoReturn
 
 from django.core.checks import CheckMessage
-from django.db import connections
 from django.tasks import Task, TaskResult, TaskResultStatus
 from django.tasks.backends.base import BaseTaskBackend
 from django.tasks.exceptions import InvalidTask
@@ -19,6 +18,7 @@ from steady_queue import checks, queries
 from steady_queue.arguments import Arguments
 from steady_queue.concurrency import limit_duration, limit_key
 from steady_queue.crash_points import reach
+from steady_queue.cursors import kept_cursor
 from steady_queue.task import SteadyQueueTask, is_storable
 
 type Result = TaskResult[Any, Any]
@@ -109,15 +109,15 @@ class SteadyQueueBackend(BaseTaskBackend):
 
     def _store(self, jobs: Sequence[queries.NewJob]) -> tuple[list[int], datetime]:
         """Ids, and the moment of all of them."""
-        with connections[steady_queue.database].cursor() as cursor:
-            reach("enqueue.before")
-            if len(jobs) == 1:
-                job, moment = queries.enqueue_job(cursor, self.alias, jobs[0])
-                ids = [job]
-            else:
-                ids, moment = queries.enqueue_jobs(cursor, self.alias, jobs)
-            reach("enqueue.after")
-            return ids, moment
+        cursor = kept_cursor(steady_queue.database)
+        reach("enqueue.before")
+        if len(jobs) == 1:
+            job, moment = queries.enqueue_job(cursor, self.alias, jobs[0])
+            ids = [job]
+        else:
+            ids, moment = queries.enqueue_jobs(cursor, self.alias, jobs)
+        reach("enqueue.after")
+        return ids, moment
 
     async def aenqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NoReturn:
         """Not supported: an async caller has no transaction that enqueueing could be part of."""

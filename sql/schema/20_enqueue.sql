@@ -105,8 +105,7 @@ as $$
 declare
   v_lane integer;
 begin
-  perform pg_current_xact_id();
-  perform steady_queue_enter_ready();
+  perform pg_current_xact_id(), steady_queue_enter_ready();
   insert into steady_queue_jobs as j (
     task, backend, queue, priority, arguments, run_after,
     limit_key, limit_to, limit_for, limit_conflict)
@@ -118,9 +117,14 @@ begin
     insert into steady_queue_scheduled (job, run_after) values (id, p_run_after);
     return;
   end if;
-  v_lane := steady_queue_lane_of(p_queue, p_priority, false);
+  -- Not by steady_queue_lane_of: what has a subquery stays a call, which costs more than the lookup.
   insert into steady_queue_ready (lane, position, job, limit_key)
-  values (v_lane, id, id, p_limit_key);
+  values (
+    coalesce((
+      select l.id from steady_queue_lanes l
+      where l.queue = p_queue and l.priority = p_priority and not l.express), 0),
+    id, id, p_limit_key)
+  returning lane into v_lane;
   perform steady_queue_announce('queue:' || p_queue);
   if v_lane = 0 then
     perform steady_queue_announce('queue:*');

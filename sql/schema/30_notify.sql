@@ -37,20 +37,19 @@ end;
 comment on function steady_queue_is_awaited is 'Whether a process waits for this topic: only then is NOTIFY worth its lock.';
 
 
--- Tells whoever waits for the topic, at commit. Never waits for another transaction.
+-- Tells whoever waits for the topic, at commit. Never waits for another transaction. One expression,
+-- read in its order: PostgreSQL makes it a part of the caller's statement, which saves each enqueue a
+-- call.
 create function steady_queue_announce(p_topic text) returns void
-language plpgsql
-set search_path from current
-as $$
-begin
-  perform pg_advisory_xact_lock_shared(steady_queue_producing_key(p_topic));
-  if steady_queue_is_awaited(p_topic)
-    or (p_topic like 'queue:%' and steady_queue_is_awaited('queue:*'))
-  then
-    perform pg_notify('steady_queue', p_topic);
-  end if;
-end
-$$;
+language sql volatile
+begin atomic
+  select case
+    when pg_advisory_xact_lock_shared(steady_queue_producing_key(p_topic)) is null then null
+    when steady_queue_is_awaited(p_topic)
+      or (p_topic like 'queue:%' and steady_queue_is_awaited('queue:*'))
+    then pg_notify('steady_queue', p_topic)
+  end;
+end;
 comment on function steady_queue_announce is 'Sends NOTIFY steady_queue with this topic at commit, if somebody waits for it.';
 
 

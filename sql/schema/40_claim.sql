@@ -274,6 +274,22 @@ create type steady_queue_claimed_job as (
 comment on type steady_queue_claimed_job is 'A job as a claim returns it.';
 
 
+-- The failed attempts of a job since the last retry by hand, at most the latest 25.
+create function steady_queue_latest_errors(p_job bigint, p_attempts smallint)
+returns setof steady_queue_errors
+language sql stable
+begin atomic
+  select e.*
+  from (
+    -- By job first, whatever the planner thinks of an index in the order asked for.
+    select e.* from steady_queue_errors e where e.job = p_job and e.attempt > 0 offset 0
+  ) e
+  order by e.id desc
+  limit least(p_attempts, 25);
+end;
+comment on function steady_queue_latest_errors is 'The failed attempts that a claim tells the worker of.';
+
+
 create function steady_queue_refuse_process(p_process bigint) returns void
 language plpgsql
 set search_path from current
@@ -380,21 +396,15 @@ begin
       select c.job, v_claim, c.task::text, c.backend, c.queue::text, c.priority::smallint,
         c.arguments::text, c.attempt, c.lost_starts, c.suspect, c.limit_key, c.slot,
         c.run_after::timestamptz, c.enqueued_at, c.claimed_at,
-        past.errors, past.workers
+        -- Not joined: most jobs have no errors, and a join would cost each of them a sort.
+        case when c.attempt > 0 then (
+          select json_agg(json_build_object(
+            'exception_class_path', e.exception_class, 'traceback', e.traceback) order by e.id)
+          from steady_queue_latest_errors(c.job, c.attempt) e) end,
+        case when c.attempt > 0 then (
+          select array_agg(e.process::text order by e.id)
+          from steady_queue_latest_errors(c.job, c.attempt) e) end
       from claimed c
-      left join lateral (
-        select
-          json_agg(json_build_object(
-            'exception_class_path', e.exception_class, 'traceback', e.traceback) order by e.id) as errors,
-          array_agg(e.process::text order by e.id) as workers
-        from (
-          -- The attempts since the last retry by hand, at most the latest 25.
-          select e.* from steady_queue_errors e
-          where c.attempt > 0 and e.job = c.job and e.attempt > 0
-          order by e.id desc
-          limit least(c.attempt, 25)
-        ) e
-      ) as past on true
       order by c.position;
       get diagnostics v_claimed = row_count;
       v_left := v_left - v_claimed;

@@ -1,0 +1,191 @@
+create or replace function steady_queue_enqueue_job(
+  p_backend text,
+  p_task text,
+  p_queue text,
+  p_priority smallint,
+  p_arguments json,
+  p_run_after timestamptz default null,
+  p_limit_key text default null,
+  p_limit_to integer default null,
+  p_limit_for interval default null,
+  p_limit_conflict text default null,
+  out id bigint,
+  out enqueued_at timestamptz
+)
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+set steady_queue.announce = 'later'
+as $$
+declare
+  v_lane integer;
+begin
+  perform pg_current_xact_id();
+  perform steady_queue_enter_ready();
+  insert into steady_queue_jobs as j (
+    task, backend, queue, priority, arguments, run_after,
+    limit_key, limit_to, limit_for, limit_conflict)
+  values (
+    p_task, p_backend, p_queue, p_priority, p_arguments, p_run_after,
+    p_limit_key, p_limit_to, p_limit_for, p_limit_conflict)
+  returning j.id, j.enqueued_at into id, enqueued_at;
+  if p_run_after > enqueued_at then
+    insert into steady_queue_scheduled (job, run_after) values (id, p_run_after);
+    return;
+  end if;
+  v_lane := steady_queue_lane_of(p_queue, p_priority, false);
+  insert into steady_queue_ready (lane, position, job, limit_key)
+  values (v_lane, id, id, p_limit_key);
+  perform steady_queue_announce('queue:' || p_queue);
+  if v_lane = 0 then
+    perform steady_queue_announce('queue:*');
+  end if;
+end
+$$;
+comment on function steady_queue_enqueue_job is
+  'Enqueues one job for a client that knows its limits. From psql: select steady_queue_enqueue(''shop.tasks.receipt'', args => ''[1]'').';
+
+
+create or replace function steady_queue_announce(p_topic text) returns void
+language plpgsql
+set search_path from current
+as $$
+begin
+  perform pg_advisory_xact_lock_shared(steady_queue_producing_key(p_topic));
+  if steady_queue_is_awaited(p_topic)
+    or (p_topic like 'queue:%' and steady_queue_is_awaited('queue:*'))
+  then
+    perform pg_notify('steady_queue', p_topic);
+  end if;
+end
+$$;
+comment on function steady_queue_announce is 'Sends NOTIFY steady_queue with this topic at commit, if somebody waits for it.';
+
+
+create or replace function steady_queue_claim_jobs(p_process bigint, p_queues text[], p_count integer)
+returns setof steady_queue_claimed_job
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  v_claim bigint := nextval('steady_queue_claims');
+  v_left integer := p_count;
+  v_rank record;
+  v_rows tid[];
+  v_limited tid[];
+  v_moved bigint;
+  v_admitted tid[];
+  v_parked text[];
+  v_claimed integer;
+begin
+  if not exists (select from steady_queue_processes p where p.id = p_process) then
+    perform steady_queue_refuse_process(p_process);
+  end if;
+  if exists (select from steady_queue_ready r where r.lane = 0) then
+    perform steady_queue_sort_jobs();
+  end if;
+  for v_rank in
+    select array_agg(s.lane) as lanes, array_agg(s.mark) as marks
+    from steady_queue_lanes_to_serve(p_queues) s
+    group by s.rank
+    order by s.rank
+  loop
+    -- Again when limited jobs were moved away without filling the batch; each is moved once.
+    for v_round in 1 .. 100 loop
+      select
+        array_agg(o.row_at) filter (where not o.undecided),
+        array_agg(o.row_at) filter (where o.undecided)
+      into v_rows, v_limited
+      from (
+        select r.row_at, r.undecided
+        from unnest(v_rank.lanes, v_rank.marks) as l(lane, mark)
+        cross join lateral (
+          select r.ctid as row_at, r.position,
+            -- A slot that was handed over and ran out before its job was claimed holds no more.
+            r.limit_key is not null and coalesce(r.holds_until <= clock_timestamp(), true)
+              as undecided
+          from steady_queue_ready r
+          where r.lane = l.lane and r.position >= l.mark
+          order by r.position
+          limit v_left
+          for update skip locked
+        ) r
+        order by r.position
+        limit v_left
+      ) o;
+      v_moved := 0;
+      v_admitted := null;
+      v_parked := null;
+      if v_limited is not null then
+        select a.admitted, a.moved, a.parked_keys into v_admitted, v_moved, v_parked
+        from steady_queue_admit(v_limited) a;
+        v_rows := v_rows || v_admitted;
+      end if;
+      return query
+      with taken as (
+        delete from steady_queue_ready r where r.ctid = any (v_rows)
+        returning r.*, r.ctid = any (v_admitted) as admitted
+      ), claimed as (
+        select t.position, t.job, t.attempt, t.lost_starts, t.suspect, t.limit_key,
+          -- A slot that was handed over is not prolonged, should it run out at this moment.
+          case when t.admitted then clock_timestamp() + j.limit_for else t.holds_until end
+            as holds_until,
+          case when t.limit_key is not null then nextval('steady_queue_slot_numbers') end as slot,
+          j.task, j.backend, j.queue, j.priority, j.arguments, j.run_after, j.enqueued_at,
+          clock_timestamp() as claimed_at
+        from taken t
+        join steady_queue_jobs j on j.id = t.job
+      ), running as (
+        insert into steady_queue_running
+          (job, claim, process, attempt, lost_starts, suspect, limit_key, slot, holds_until, claimed_at)
+        select c.job, v_claim, p_process, c.attempt, c.lost_starts, c.suspect, c.limit_key, c.slot,
+          c.holds_until, c.claimed_at
+        from claimed c
+      )
+      select c.job, v_claim, c.task::text, c.backend, c.queue::text, c.priority::smallint,
+        c.arguments::text, c.attempt, c.lost_starts, c.suspect, c.limit_key, c.slot,
+        c.run_after::timestamptz, c.enqueued_at, c.claimed_at,
+        past.errors, past.workers
+      from claimed c
+      left join lateral (
+        select
+          json_agg(json_build_object(
+            'exception_class_path', e.exception_class, 'traceback', e.traceback) order by e.id) as errors,
+          array_agg(e.process::text order by e.id) as workers
+        from (
+          -- The attempts since the last retry by hand, at most the latest 25.
+          select e.* from steady_queue_errors e
+          where c.attempt > 0 and e.job = c.job and e.attempt > 0
+          order by e.id desc
+          limit least(c.attempt, 25)
+        ) e
+      ) as past on true
+      order by c.position;
+      get diagnostics v_claimed = row_count;
+      v_left := v_left - v_claimed;
+      if v_parked is not null then
+        perform steady_queue_hand_over(v_parked);
+      end if;
+      exit when v_left <= 0 or v_moved = 0;
+    end loop;
+    exit when v_left <= 0;
+  end loop;
+  -- While this call waited for a table that somebody had locked, its process may have been called
+  -- dead, and recovered.
+  if v_left < p_count
+    and not exists (select from steady_queue_processes p where p.id = p_process)
+  then
+    perform steady_queue_refuse_process(p_process);
+  end if;
+end
+$$;
+comment on function steady_queue_claim_jobs is
+  'Moves ready jobs to running for a process and returns them. Claim order is one line here and the index steady_queue_ready_claim.';
+
+
+drop function steady_queue_latest_errors;

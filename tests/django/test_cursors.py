@@ -1,0 +1,155 @@
+"""Enqueueing keeps a cursor of Django's, and hides nothing from those who watch them."""
+
+import asyncio
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import connection, connections, transaction
+from django.test.utils import CaptureQueriesContext, override_settings
+
+from steady_queue.cursors import kept_cursor
+from tests.app.tasks import noop
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PREPARED = """
+    select count(*) from pg_prepared_statements where statement like '%steady_queue_enqueue_job(%'
+"""
+
+
+def prepared():
+    with connection.cursor() as cursor:
+        cursor.execute(PREPARED)
+        return cursor.fetchone()[0]
+
+
+@pytest.fixture
+def connect_with(monkeypatch):
+    """Sets OPTIONS of the connection."""
+
+    def connect_with(**options):
+        monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
+        connection.close()
+
+    yield connect_with
+    monkeypatch.undo()
+    connection.close()
+
+
+def test_one_cursor_serves_every_call_of_a_connection():
+    assert kept_cursor("default") is kept_cursor("default")
+
+
+def test_another_connection_to_the_server_has_another():
+    first = kept_cursor("default")
+    connection.close()
+    assert kept_cursor("default") is not first
+    noop.enqueue()
+
+
+def test_a_connection_that_was_lost_is_replaced(other):
+    noop.enqueue()
+    [(pid,)] = other(autocommit=True).execute(
+        "select pid from pg_stat_activity where pid = %s", [connection.connection.info.backend_pid]
+    )
+    other(autocommit=True).execute("select pg_terminate_backend(%s, 10000)", [pid])
+    with pytest.raises(Exception, match="terminating connection"):
+        noop.enqueue()
+    connection.close_if_unusable_or_obsolete()
+    assert noop.enqueue().id
+
+
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_moments_are_in_the_time_zone_of_the_settings(use_tz):
+    noop.enqueue()
+    with override_settings(USE_TZ=use_tz, TASKS={"default": {**_backend(), "QUEUES": []}}):
+        assert (noop.enqueue().enqueued_at.tzinfo is not None) == use_tz
+
+
+def _backend():
+    return {"BACKEND": "steady_queue.backend.SteadyQueueBackend"}
+
+
+def test_queries_that_are_counted_show_it():
+    noop.enqueue()
+    with CaptureQueriesContext(connection) as queries:
+        noop.enqueue()
+    assert ["steady_queue_enqueue_job" in query["sql"] for query in queries] == [True]
+
+
+def test_wrappers_see_the_statement_and_may_refuse_it():
+    seen = []
+
+    def refuse(execute, sql, params, many, context):
+        seen.append(sql)
+        raise PermissionError
+
+    noop.enqueue()
+    with connection.execute_wrapper(refuse), pytest.raises(PermissionError):
+        noop.enqueue()
+    assert len(seen) == 1
+    assert "steady_queue_enqueue_job" in seen[0]
+
+
+def test_who_replaces_the_cursors_of_a_connection_is_asked(monkeypatch):
+    noop.enqueue()
+
+    def forbidden():
+        raise AssertionError("no queries here")
+
+    monkeypatch.setattr(connection, "cursor", forbidden)
+    with pytest.raises(AssertionError, match="no queries here"):
+        noop.enqueue()
+
+
+def test_a_broken_transaction_refuses_it():
+    noop.enqueue()
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(transaction.TransactionManagementError):
+            noop.enqueue()
+
+
+def test_async_code_is_refused_as_by_django():
+    noop.enqueue()
+
+    async def enqueue():
+        noop.enqueue()
+
+    with pytest.raises(SynchronousOnlyOperation):
+        asyncio.run(enqueue())
+
+
+def test_another_thread_may_not_use_it():
+    async def elsewhere():
+        return await sync_to_async(_foreign, thread_sensitive=False)(connections["default"])
+
+    noop.enqueue()
+    assert "thread" in asyncio.run(elsewhere())
+
+
+def _foreign(foreign):
+    connections["default"] = foreign
+    try:
+        kept_cursor("default")
+    except Exception as error:
+        return str(error)
+
+
+def test_statements_are_prepared_where_the_options_allow_it(connect_with):
+    connect_with(prepare_threshold=2)
+    for _ in range(4):
+        noop.enqueue()
+    assert prepared() == 1
+    with transaction.atomic():
+        noop.enqueue()
+        transaction.set_rollback(True)
+    assert noop.enqueue().id
+    assert connection.connection.cursor_factory.__name__ == "Cursor"
+
+
+def test_statements_are_not_prepared_by_default():
+    for _ in range(8):
+        noop.enqueue()
+    assert prepared() == 0
