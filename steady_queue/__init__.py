@@ -15,8 +15,9 @@ listen_database: str | None = None
 """Alias in ``DATABASES`` with the direct address of the same database, for ``LISTEN``; needed where
 that of ``database`` leads through a transaction pooler."""
 
-process_heartbeat_interval: timedelta = timedelta(seconds=5)
-"""How often a supervisor says that it and its children are alive."""
+process_heartbeat_interval: timedelta = timedelta(seconds=10)
+"""How often a supervisor says that it and its children are alive; twice as often where another has
+fallen silent, whose jobs it would put back."""
 
 process_alive_threshold: timedelta = timedelta(seconds=30)
 """How long a process may be silent before the others put its jobs back."""

@@ -650,9 +650,11 @@ def note_pid(connection: Connection, process: int, pid: int) -> None:
 
 
 HEARTBEAT_AND_SWEEP = """
-    select 'gone', h from steady_queue_heartbeat(%s::bigint[], %s) as h
+    select 'gone', h::float8 from steady_queue_heartbeat(%s::bigint[], %s) as h
     union all
     select 'removed', s from steady_queue_sweep(%s, %s, %s) as s
+    union all
+    select 'silence', steady_queue_next_silence_in(%s)
 """
 
 
@@ -662,13 +664,15 @@ def heartbeat_and_sweep(
     sweeper: int,
     alive_threshold: timedelta,
     max_lost_starts: int,
-) -> tuple[list[int], list[int]]:
-    """Say that processes live, and sweep. Those of them that are no longer registered, and others
-    that were found silent for too long and removed."""
-    arguments = (list(processes), alive_threshold, sweeper, alive_threshold, max_lost_starts)
-    rows = connection.execute(HEARTBEAT_AND_SWEEP, arguments).fetchall()
+) -> tuple[list[int], list[int], float]:
+    """Say that processes live, and sweep. Those of them that are no longer registered; others that
+    were found silent for too long, and removed; seconds until the next may be found so."""
+    sweep = (sweeper, alive_threshold, max_lost_starts)
+    arguments = (list(processes), alive_threshold, *sweep, alive_threshold)
+    *rows, (_, silence_in) = connection.execute(HEARTBEAT_AND_SWEEP, arguments).fetchall()
     connection.commit()
-    return [p for kind, p in rows if kind == "gone"], [p for kind, p in rows if kind == "removed"]
+    gone, removed = ([int(p) for kind, p in rows if kind == k] for k in ("gone", "removed"))
+    return gone, removed, float("inf") if silence_in is None else silence_in
 
 
 def recover_jobs(

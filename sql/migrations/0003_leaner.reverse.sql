@@ -188,4 +188,5 @@ comment on function steady_queue_claim_jobs is
   'Moves ready jobs to running for a process and returns them. Claim order is one line here and the index steady_queue_ready_claim.';
 
 
+drop function steady_queue_next_silence_in;
 drop function steady_queue_latest_errors;

@@ -196,3 +196,16 @@ end
 $$;
 comment on function steady_queue_claim_jobs is
   'Moves ready jobs to running for a process and returns them. Claim order is one line here and the index steady_queue_ready_claim.';
+
+
+create or replace function steady_queue_next_silence_in(p_alive_threshold interval) returns double precision
+language plpgsql
+set search_path from current
+as $$
+begin
+  return (
+    select extract(epoch from min(p.heartbeat_at) + p_alive_threshold - clock_timestamp())
+    from steady_queue_processes p);
+end
+$$;
+comment on function steady_queue_next_silence_in is 'When the next sweep would find something.';

@@ -215,3 +215,18 @@ begin
 end
 $$;
 comment on function steady_queue_sweep is 'Puts back the jobs of processes that were silent for too long.';
+
+
+-- Seconds until the first process will have been silent for too long, if it stays so; negative when one
+-- has been already, and could not be removed.
+create function steady_queue_next_silence_in(p_alive_threshold interval) returns double precision
+language plpgsql
+set search_path from current
+as $$
+begin
+  return (
+    select extract(epoch from min(p.heartbeat_at) + p_alive_threshold - clock_timestamp())
+    from steady_queue_processes p);
+end
+$$;
+comment on function steady_queue_next_silence_in is 'When the next sweep would find something.';

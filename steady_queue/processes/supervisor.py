@@ -243,7 +243,7 @@ class Supervisor(Loop):
         connection = self.database.connection()
         threshold = steady_queue.process_alive_threshold
         numbers = [self.process_id, *(c.process_id for c in self._living() if not c.is_silent)]
-        gone, removed = queries.heartbeat_and_sweep(
+        gone, removed, silence_in = queries.heartbeat_and_sweep(
             connection, numbers, self.process_id, threshold, steady_queue.max_lost_starts
         )
         reach("heartbeat.after")
@@ -256,7 +256,8 @@ class Supervisor(Loop):
         if removed:
             logger.warning("swept: processes=%s", removed)
         interval = steady_queue.process_heartbeat_interval.total_seconds()
-        self._heartbeat_at = time.monotonic() + interval
+        # Sooner, to sweep in time, where another is silent.
+        self._heartbeat_at = time.monotonic() + min(interval, max(silence_in, interval / 2))
 
     def _register(self) -> None:
         self.process_id = queries.register_process(

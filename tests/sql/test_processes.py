@@ -113,6 +113,16 @@ class TestSweep:
         self.age(silent, 31)
         assert self.sweep() == [silent]
 
+    def test_the_next_silence_is_that_of_whoever_spoke_last_of_all(self):
+        next_silence = "select round(steady_queue_next_silence_in('30 s'))::integer"
+        silent = self.queue.process()
+        self.age(silent, 23)
+        assert self.sql(next_silence) == [(7,)]
+        self.age(silent, 10)
+        assert self.sql(next_silence) == [(-3,)]
+        self.sql("delete from steady_queue_processes")
+        assert self.sql(next_silence) == [(None,)]
+
     def test_jobs_of_a_process_that_is_not_registered_at_all_are_put_back(self):
         gone = self.queue.process()
         job = self.queue.enqueue()
