@@ -438,11 +438,17 @@ def producers_ended(connection: Connection, topics: list[str]) -> bool:
     return bool(_value(connection, "select steady_queue_producers_ended(%s::text[])", topics))
 
 
-def advance_marks(connection: Connection, lanes: Collection[tuple[str, int]]) -> None:
-    """Of the lanes of these (queue, priority) pairs."""
-    statement = "select steady_queue_advance_marks(%s::text[], %s::smallint[])"
+ADVANCE_MARKS = """
+    select pg_relation_size('steady_queue_lanes')
+    from steady_queue_advance_marks(%s::text[], %s::smallint[])
+"""
+
+
+def advance_marks(connection: Connection, lanes: Collection[tuple[str, int]]) -> int:
+    """Of the lanes of these (queue, priority) pairs. How many bytes the table of lanes takes: every
+    claim reads them, and an old snapshot makes it grow with each move."""
     queues, priorities = zip(*lanes, strict=True) if lanes else ((), ())
-    _value(connection, statement, list(queues), list(priorities))
+    return int(_value(connection, ADVANCE_MARKS, list(queues), list(priorities)))
 
 
 def start_waiting(connection: Connection, topics: list[str]) -> None:

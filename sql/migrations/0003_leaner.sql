@@ -209,3 +209,15 @@ begin
 end
 $$;
 comment on function steady_queue_next_silence_in is 'When the next sweep would find something.';
+
+
+create or replace function steady_queue_overloaded_processes() returns table (process bigint, found text)
+language sql stable
+begin atomic
+  select p.id, format('%s with %s threads holds %s jobs', p.kind, p.threads, count(*))
+  from steady_queue_running r
+  join steady_queue_processes p on p.id = r.process
+  group by p.id
+  having count(*) > case when p.kind = 'worker' then p.threads + 3200 else 0 end;
+end;
+comment on function steady_queue_overloaded_processes is 'Processes that hold more jobs than they may.';

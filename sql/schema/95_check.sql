@@ -226,7 +226,7 @@ comment on function steady_queue_passed_over_jobs is 'Ready jobs that an idle wo
 
 
 -- Processes that hold more jobs than they may: a worker its threads, as many as it claims ahead at
--- most (400), and as many whose outcomes are on their way; others none.
+-- most (1,600), and as many whose outcomes are on their way; others none.
 create function steady_queue_overloaded_processes() returns table (process bigint, found text)
 language sql stable
 begin atomic
@@ -234,7 +234,7 @@ begin atomic
   from steady_queue_running r
   join steady_queue_processes p on p.id = r.process
   group by p.id
-  having count(*) > case when p.kind = 'worker' then p.threads + 800 else 0 end;
+  having count(*) > case when p.kind = 'worker' then p.threads + 3200 else 0 end;
 end;
 comment on function steady_queue_overloaded_processes is 'Processes that hold more jobs than they may.';
 

@@ -22,7 +22,7 @@ logger = logging.getLogger("steady_queue")
 SOON = 0.05
 """Seconds within which a job that was claimed ahead should start."""
 
-MOST_AHEAD = 400
+MOST_AHEAD = 1600
 """Jobs claimed ahead at most, however short they are."""
 
 STALLED = 0.25

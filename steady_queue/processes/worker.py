@@ -31,9 +31,13 @@ REFUSED = (psycopg.DataError, psycopg.IntegrityError)
 REPLY_LOST_FOR = 25.0
 """Seconds after which a statement whose connection was lost has ended, one way or the other."""
 
-MARK_EVERY, MARK_WITHIN = 1000, 0.5
-"""Jobs after which the marks of the lanes are moved up, and seconds that are between two moves:
-under an old transaction each leaves a version of a row behind, which every claim reads."""
+MARK_EVERY, MARK_AGAIN, MARK_SELDOM = 1000, 0.05, 0.5
+"""Jobs after which the marks of the lanes are moved up, and seconds between two moves: seldom where
+the table of lanes has grown over FEW_LANES. Under an old transaction each move leaves a version of
+a row behind, and every claim reads it."""
+
+FEW_LANES = 4 * 8192
+"""Bytes."""
 
 
 def silent_for() -> float:
@@ -314,6 +318,8 @@ class Worker(Loop):
         self._since_mark += len(claimed)
         self._claimed_from.update((job.queue, job.priority) for job in claimed)
         if self._since_mark >= MARK_EVERY and time.monotonic() >= self._mark_at:
-            self._since_mark, self._mark_at = 0, time.monotonic() + MARK_WITHIN
-            queries.advance_marks(self.database.connection(), self._claimed_from)
+            self._since_mark, self._mark_at = 0, time.monotonic() + MARK_SELDOM
+            size = queries.advance_marks(self.database.connection(), self._claimed_from)
+            if size <= FEW_LANES:
+                self._mark_at = time.monotonic() + MARK_AGAIN
             self._claimed_from.clear()

@@ -1,5 +1,7 @@
 """One step of a process at a time: what it does before it sleeps, and for how long it may."""
 
+from types import SimpleNamespace
+
 import psycopg
 import pytest
 
@@ -7,10 +9,11 @@ from steady_queue import queries
 from steady_queue.configuration import Dispatcher as DispatcherOptions
 from steady_queue.configuration import Worker as WorkerOptions
 from steady_queue.listener import Listener
+from steady_queue.processes import worker as worker_module
 from steady_queue.processes.dispatcher import Dispatcher
 from steady_queue.processes.scheduler import Scheduler
 from steady_queue.processes.started import StartedJobs
-from steady_queue.processes.worker import Worker
+from steady_queue.processes.worker import FEW_LANES, MARK_AGAIN, MARK_EVERY, MARK_SELDOM, Worker
 from tests.conftest import PATIENCE
 
 
@@ -120,6 +123,19 @@ def test_a_worker_that_fills_up_unasked_leaves_what_was_announced_to_those_behin
     ahead.step_aside()
     behind.connection.execute("select 1")
     assert behind.drain()
+
+
+@pytest.mark.parametrize(
+    ("size", "seconds"), [(FEW_LANES, MARK_AGAIN), (FEW_LANES + 1, MARK_SELDOM)]
+)
+def test_marks_are_moved_seldom_where_the_versions_of_lanes_pile_up(
+    worker, monkeypatch, size, seconds
+):
+    monkeypatch.setattr(queries, "advance_marks", lambda *_: size)
+    monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: 1000.0))
+    worker._since_mark = MARK_EVERY
+    worker._move_marks([])
+    assert worker._mark_at == 1000.0 + seconds
 
 
 def test_a_dispatcher_remembers_what_it_heard_until_it_has_looked(dispatcher, monkeypatch):

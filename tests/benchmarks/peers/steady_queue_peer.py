@@ -18,7 +18,7 @@ class Peer(DjangoPeer):
     @staticmethod
     def configure(settings: dict[str, Any]) -> None:
         settings["INSTALLED_APPS"] += ["steady_queue", "bench_tasks"]
-        # Statements of producers are prepared, as those of the other peers on psycopg and asyncpg are.
+        # Its producers prepare their statements, as plain SQL, pgqueuer and procrastinate do.
         settings["DATABASES"]["default"]["OPTIONS"] = {"prepare_threshold": 5}
         settings["TASKS"] = {
             "default": {"BACKEND": "steady_queue.backend.SteadyQueueBackend", "QUEUES": []}
