@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.processes.conftest import ROOT
 
-LAST = "7ff770b40f4ad4418e40a213853765ae9b044756"
+LAST = "bfb726aed6ca9bce62fb91cc410dc81bd69656d0"
 """The commit of the last release."""
 
 OURS = Path("tests", "chaos")
