@@ -87,6 +87,11 @@ class Worker(Loop):
             self.figures.write_when_due(),
         )
 
+    def back_off(self, error: Exception) -> float:
+        # What was announced to it is for those behind, until it can claim again.
+        self.listener.step_aside()
+        return super().back_off(error)
+
     def _look(self) -> float:
         woken, finished = self.listener.drain(), self.crew.finished()
         self._told |= bool(woken)

@@ -125,6 +125,26 @@ def test_a_worker_that_fills_up_unasked_leaves_what_was_announced_to_those_behin
     assert behind.drain()
 
 
+def test_a_worker_that_cannot_claim_leaves_its_place_to_those_behind(
+    worker, session, waiting, monkeypatch
+):
+    def claim(*arguments):
+        raise psycopg.errors.LockNotAvailable("the table is locked")
+
+    ahead, behind = waiting[0], Listener(["queue:*"], ["*"])
+    waiting.append(behind)
+    assert behind.arm()
+    ahead.step_aside()
+    monkeypatch.setattr(queries, "finish_and_claim_jobs", claim)
+    enqueue(session)
+    for listener in (worker.listener, behind):
+        listener.connection.execute("select 1")
+    assert not behind.drain()
+    worker._step()
+    behind.connection.execute("select 1")
+    assert behind.drain()
+
+
 @pytest.mark.parametrize(
     ("size", "seconds"), [(FEW_LANES, MARK_AGAIN), (FEW_LANES + 1, MARK_SELDOM)]
 )
