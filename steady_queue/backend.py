@@ -18,11 +18,14 @@ from steady_queue import checks, queries
 from steady_queue.arguments import Arguments
 from steady_queue.concurrency import limit_duration, limit_key
 from steady_queue.crash_points import reach
-from steady_queue.cursors import kept_cursor
+from steady_queue.cursors import give_back, take_cursor
 from steady_queue.task import SteadyQueueTask, is_storable
 
 type Result = TaskResult[Any, Any]
 type Call = tuple[SteadyQueueTask, Sequence[Any], Mapping[str, Any]]
+
+FEW = 100
+"""Jobs whose statement may stay in memory with the cursor until the next call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,13 +112,15 @@ class SteadyQueueBackend(BaseTaskBackend):
 
     def _store(self, jobs: Sequence[queries.NewJob]) -> tuple[list[int], datetime]:
         """Ids, and the moment of all of them."""
-        cursor = kept_cursor(steady_queue.database)
+        cursor = take_cursor(steady_queue.database)
         reach("enqueue.before")
         if len(jobs) == 1:
             job, moment = queries.enqueue_job(cursor, self.alias, jobs[0])
             ids = [job]
         else:
             ids, moment = queries.enqueue_jobs(cursor, self.alias, jobs)
+        if len(jobs) <= FEW:
+            give_back(cursor)
         reach("enqueue.after")
         return ids, moment
 

@@ -5,31 +5,55 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import connections
-from django.db.backends.postgresql.base import Cursor, ServerBindingCursor
+from django.db.backends.postgresql.base import Cursor, DatabaseWrapper, ServerBindingCursor
+from django.db.backends.utils import CursorWrapper
 from django.utils.asyncio import async_unsafe
 
 _KEPT = "_steady_queue_cursor"
 
 
+def _makers(kind: Any) -> tuple[Any, ...]:
+    """What ``connection.cursor()`` consists of."""
+    return (kind.cursor, kind._cursor, kind.create_cursor, kind._prepare_cursor, kind.make_cursor)
+
+
+_DJANGOS = _makers(DatabaseWrapper)
+_NAMES = frozenset(method.__name__ for method in _DJANGOS)
+
+
 @async_unsafe
-def kept_cursor(database: str) -> Any:
+def take_cursor(database: str) -> Any:
     """What ``connections[database].cursor()`` gives, made once for each connection to the server.
 
     To make one takes a tenth of the time of an enqueue: the driver's caches begin empty. Where
-    somebody counts, logs or forbids cursors, a new one is asked for. Leave it open.
+    somebody counts, logs or forbids cursors, or makes them in another way, a new one is asked for.
+
+    Nobody else's until ``give_back``: a wrapper, a signal handler or a thread that shares the
+    connection may enqueue before the answer was read.
     """
     connection = connections[database]
-    if connection.queries_logged or "cursor" in vars(connection):
+    if connection.queries_logged or not _is_made_by_django(connection):
         return connection.cursor()
     connection.close_if_health_check_failed()
     connection.ensure_connection()
     connection.validate_thread_sharing()
-    made_for = (connection.connection, connection.timezone)
-    kept_for, cursor = vars(connection).get(_KEPT, (None, None))
-    if kept_for != made_for:
-        cursor = _make(connection)
-        setattr(connection, _KEPT, (made_for, cursor))
-    return cursor
+    kept_for, cursor = vars(connection).pop(_KEPT, (None, None))
+    return cursor if kept_for == _made_for(connection) else _make(connection)
+
+
+def give_back(cursor: Any) -> None:
+    """Keep it for the next call. Only what Django makes where nobody looks is kept."""
+    if type(cursor) is CursorWrapper:
+        setattr(cursor.db, _KEPT, (_made_for(cursor.db), cursor))
+
+
+def _made_for(connection: Any) -> tuple[Any, Any]:
+    return connection.connection, connection.timezone
+
+
+def _is_made_by_django(connection: Any) -> bool:
+    """False for engines that do something at each cursor, as setting the schema of a tenant."""
+    return _NAMES.isdisjoint(vars(connection)) and _makers(type(connection)) == _DJANGOS
 
 
 def _make(connection: Any) -> Any:

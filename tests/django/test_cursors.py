@@ -6,9 +6,12 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import connection, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
 from django.test.utils import CaptureQueriesContext, override_settings
 
-from steady_queue.cursors import kept_cursor
+from steady_queue.backend import FEW
+from steady_queue.cursors import give_back, take_cursor
 from tests.app.tasks import noop
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,15 +40,72 @@ def connect_with(monkeypatch):
     connection.close()
 
 
+def cursor_in_use():
+    cursor = take_cursor("default")
+    give_back(cursor)
+    return cursor
+
+
 def test_one_cursor_serves_every_call_of_a_connection():
-    assert kept_cursor("default") is kept_cursor("default")
+    assert cursor_in_use() is cursor_in_use()
 
 
 def test_another_connection_to_the_server_has_another():
-    first = kept_cursor("default")
+    first = cursor_in_use()
     connection.close()
-    assert kept_cursor("default") is not first
+    assert cursor_in_use() is not first
     noop.enqueue()
+
+
+def test_who_enqueues_while_another_does_has_a_cursor_of_its_own():
+    within = []
+
+    def audit(execute, sql, params, many, context):
+        answer = execute(sql, params, many, context)
+        if not within:
+            within.append(None)
+            within[0] = noop.enqueue().id
+        return answer
+
+    noop.enqueue()
+    with connection.execute_wrapper(audit):
+        result = noop.enqueue()
+    assert int(within[0]) == int(result.id) + 1
+
+
+def test_an_engine_that_does_something_at_each_cursor_is_asked_each_time(monkeypatch):
+    schemas = []
+    ours = connections["default"]
+
+    class OfATenant(type(ours)):
+        def _cursor(self, name=None):
+            schemas.append("tenant")
+            return super()._cursor(name)
+
+    noop.enqueue()
+    monkeypatch.setattr(ours, "__class__", OfATenant)
+    noop.enqueue()
+    noop.enqueue()
+    assert len(schemas) == 2
+
+
+def test_whoever_replaces_the_cursors_of_the_engine_is_asked(monkeypatch):
+    noop.enqueue()
+
+    def forbidden(connection):
+        raise AssertionError("no queries here")
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "cursor", forbidden)
+    with pytest.raises(AssertionError, match="no queries here"):
+        noop.enqueue()
+
+
+def test_the_arguments_of_many_jobs_are_not_kept():
+    kept = cursor_in_use()
+    noop.get_backend().enqueue_all([(noop, [], {})] * FEW)
+    assert cursor_in_use() is kept
+    noop.get_backend().enqueue_all([(noop, [], {})] * (FEW + 1))
+    assert cursor_in_use() is not kept
 
 
 def test_a_connection_that_was_lost_is_replaced(other):
@@ -75,7 +135,9 @@ def test_queries_that_are_counted_show_it():
     noop.enqueue()
     with CaptureQueriesContext(connection) as queries:
         noop.enqueue()
+    noop.enqueue()
     assert ["steady_queue_enqueue_job" in query["sql"] for query in queries] == [True]
+    assert type(cursor_in_use()) is CursorWrapper
 
 
 def test_wrappers_see_the_statement_and_may_refuse_it():
@@ -132,7 +194,7 @@ def test_another_thread_may_not_use_it():
 def _foreign(foreign):
     connections["default"] = foreign
     try:
-        kept_cursor("default")
+        cursor_in_use()
     except Exception as error:
         return str(error)
 
