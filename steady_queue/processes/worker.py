@@ -33,11 +33,12 @@ REPLY_LOST_FOR = 25.0
 
 MARK_EVERY, MARK_AGAIN, MARK_SELDOM = 1000, 0.05, 0.5
 """Jobs after which the marks of the lanes are moved up, and seconds between two moves: seldom where
-the table of lanes has grown over FEW_LANES. Under an old transaction each move leaves a version of
-a row behind, and every claim reads it."""
+they pile up. Under an old transaction each leaves a version of a row behind, and every claim reads
+it."""
 
-FEW_LANES = 4 * 8192
-"""Bytes."""
+PILE_UP_FOR = 60.0
+"""Seconds for which moves are seldom after a lane went to another page: being seldom, they fill one
+in half of them."""
 
 
 def silent_for() -> float:
@@ -69,6 +70,8 @@ class Worker(Loop):
         self.figures = Figures(self.database)
         self._since_mark, self._mark_at = 0, 0.0
         self._claimed_from: set[tuple[str, int]] = set()
+        self._pages: dict[tuple[str, int], int] = {}
+        self._pile_up_until = 0.0
         self._busy: list[Outcome] = []
         self._told = False
         self._last_try_in = 0.0
@@ -324,7 +327,15 @@ class Worker(Loop):
         self._claimed_from.update((job.queue, job.priority) for job in claimed)
         if self._since_mark >= MARK_EVERY and time.monotonic() >= self._mark_at:
             self._since_mark, self._mark_at = 0, time.monotonic() + MARK_SELDOM
-            size = queries.advance_marks(self.database.connection(), self._claimed_from)
-            if size <= FEW_LANES:
-                self._mark_at = time.monotonic() + MARK_AGAIN
+            pages = queries.advance_marks(self.database.connection(), self._claimed_from)
             self._claimed_from.clear()
+            if not self._pile_up(pages):
+                self._mark_at = time.monotonic() + MARK_AGAIN
+
+    def _pile_up(self, pages: dict[tuple[str, int], int]) -> bool:
+        """Whether what moves leave behind stays, as the lanes that went to another page say."""
+        now = time.monotonic()
+        if any(self._pages.get(lane, page) != page for lane, page in pages.items()):
+            self._pile_up_until = now + PILE_UP_FOR
+        self._pages |= pages
+        return now < self._pile_up_until

@@ -13,7 +13,13 @@ from steady_queue.processes import worker as worker_module
 from steady_queue.processes.dispatcher import Dispatcher
 from steady_queue.processes.scheduler import Scheduler
 from steady_queue.processes.started import StartedJobs
-from steady_queue.processes.worker import FEW_LANES, MARK_AGAIN, MARK_EVERY, MARK_SELDOM, Worker
+from steady_queue.processes.worker import (
+    MARK_AGAIN,
+    MARK_EVERY,
+    MARK_SELDOM,
+    PILE_UP_FOR,
+    Worker,
+)
 from tests.conftest import PATIENCE
 
 
@@ -145,17 +151,16 @@ def test_a_worker_that_cannot_claim_leaves_its_place_to_those_behind(
     assert behind.drain()
 
 
-@pytest.mark.parametrize(
-    ("size", "seconds"), [(FEW_LANES, MARK_AGAIN), (FEW_LANES + 1, MARK_SELDOM)]
-)
-def test_marks_are_moved_seldom_where_the_versions_of_lanes_pile_up(
-    worker, monkeypatch, size, seconds
-):
-    monkeypatch.setattr(queries, "advance_marks", lambda *_: size)
-    monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: 1000.0))
-    worker._since_mark = MARK_EVERY
-    worker._move_marks([])
-    assert worker._mark_at == 1000.0 + seconds
+def test_marks_are_moved_seldom_for_a_minute_after_a_lane_went_to_another_page(worker, monkeypatch):
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    wanted = (MARK_AGAIN, MARK_AGAIN, MARK_SELDOM, MARK_SELDOM, MARK_AGAIN)
+    for page, wait in zip((7, 7, 8, 8, 8), wanted, strict=True):
+        monkeypatch.setattr(queries, "advance_marks", lambda *_, page=page: {("default", 0): page})
+        clock.now += PILE_UP_FOR / 2
+        worker._since_mark = MARK_EVERY
+        worker._move_marks([])
+        assert worker._mark_at == clock.now + wait
 
 
 def test_a_dispatcher_remembers_what_it_heard_until_it_has_looked(dispatcher, monkeypatch):
