@@ -665,11 +665,11 @@ def note_pid(connection: Connection, process: int, pid: int) -> None:
 
 
 HEARTBEAT_AND_SWEEP = """
-    select 'gone', h::float8 from steady_queue_heartbeat(%s::bigint[], %s) as h
+    select 'gone', h, null::float8 from steady_queue_heartbeat(%s::bigint[], %s) as h
     union all
-    select 'removed', s from steady_queue_sweep(%s, %s, %s) as s
+    select 'removed', s, null from steady_queue_sweep(%s, %s, %s) as s
     union all
-    select 'silence', steady_queue_next_silence_in(%s)
+    select 'silence', null, steady_queue_next_silence_in(%s)
 """
 
 
@@ -684,9 +684,9 @@ def heartbeat_and_sweep(
     were found silent for too long, and removed; seconds until the next may be found so."""
     sweep = (sweeper, alive_threshold, max_lost_starts)
     arguments = (list(processes), alive_threshold, *sweep, alive_threshold)
-    *rows, (_, silence_in) = connection.execute(HEARTBEAT_AND_SWEEP, arguments).fetchall()
+    *rows, (_, _, silence_in) = connection.execute(HEARTBEAT_AND_SWEEP, arguments).fetchall()
     connection.commit()
-    gone, removed = ([int(p) for kind, p in rows if kind == k] for k in ("gone", "removed"))
+    gone, removed = ([p for kind, p, _ in rows if kind == k] for k in ("gone", "removed"))
     return gone, removed, float("inf") if silence_in is None else silence_in
 
 

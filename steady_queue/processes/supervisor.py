@@ -70,7 +70,7 @@ class Child:
 
     @property
     def is_silent(self) -> bool:
-        """Whether it has not run since the last heartbeat: nobody is to say that it lives."""
+        """Whether it has not run for a whole interval: nobody is to say that it lives."""
         return self.frozen_for >= steady_queue.process_heartbeat_interval
 
 
