@@ -15,7 +15,7 @@ listen_database: str | None = None
 """Alias in ``DATABASES`` with the direct address of the same database, for ``LISTEN``; needed where
 that of ``database`` leads through a transaction pooler."""
 
-process_heartbeat_interval: timedelta = timedelta(seconds=10)
+process_heartbeat_interval: timedelta = timedelta(seconds=7.5)
 """How often a supervisor says that it and its children are alive; twice as often where another has
 fallen silent, whose jobs it would put back."""
 

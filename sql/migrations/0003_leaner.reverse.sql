@@ -62,6 +62,73 @@ $$;
 comment on function steady_queue_announce is 'Sends NOTIFY steady_queue with this topic at commit, if somebody waits for it.';
 
 
+create or replace function steady_queue_admit(
+  p_rows tid[],
+  out admitted tid[],
+  out moved bigint,
+  out parked_keys text[]
+)
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  v_wanted text[];
+  v_keys text[];
+begin
+  select array_agg(distinct r.limit_key) into v_wanted
+  from steady_queue_ready r
+  where r.ctid = any (p_rows);
+
+  v_keys := steady_queue_lock_keys(v_wanted);
+
+  -- A statement of its own, so that it sees what the last holder of the lock did.
+  with candidates as materialized (
+    select r.ctid as row_at, r.job, r.limit_key, r.attempt, r.lost_starts, r.suspect,
+      j.priority, j.limit_to, j.limit_conflict,
+      row_number() over (partition by r.limit_key order by r.position) as place
+    from steady_queue_ready r
+    join steady_queue_jobs j on j.id = r.job
+    where r.ctid = any (p_rows) and r.limit_key = any (v_keys)
+  ), decided as materialized (
+    select c.*, h.held + c.place <= c.limit_to and not exists (
+      -- Who came before goes before; not who is in a paused queue.
+      select from steady_queue_blocked b
+      join steady_queue_jobs j on j.id = b.job
+      where b.limit_key = c.limit_key and b.priority >= c.priority
+        and not exists (select from steady_queue_pauses p where p.queue = j.queue)) as fits
+    from candidates c
+    join steady_queue_slots_held(v_keys) h on h.limit_key = c.limit_key
+  ), gone as (
+    delete from steady_queue_ready r
+    where r.ctid = any (array(select d.row_at from decided d where not d.fits))
+    returning r.job
+  ), parked as (
+    insert into steady_queue_blocked (job, limit_key, priority, attempt, lost_starts, suspect)
+    select d.job, d.limit_key, d.priority, d.attempt, d.lost_starts, d.suspect
+    from decided d
+    where not d.fits and d.limit_conflict = 'block'
+    returning limit_key
+  ), discarded as (
+    insert into steady_queue_outcomes (job, status, attempt, lost_starts, finished_at)
+    select d.job, 'discarded', d.attempt, d.lost_starts, clock_timestamp()
+    from decided d
+    where not d.fits and d.limit_conflict = 'discard'
+  )
+  select
+    (select array_agg(d.row_at) from decided d where d.fits),
+    (select count(*) from gone),
+    (select array_agg(distinct p.limit_key) from parked p)
+  into admitted, moved, parked_keys;
+end
+$$;
+comment on function steady_queue_admit is 'Gives limited jobs their slots, parks those that find none.';
+
+
 create or replace function steady_queue_claim_jobs(p_process bigint, p_queues text[], p_count integer)
 returns setof steady_queue_claimed_job
 language plpgsql

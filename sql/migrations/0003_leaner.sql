@@ -63,14 +63,87 @@ end;
 comment on function steady_queue_announce is 'Sends NOTIFY steady_queue with this topic at commit, if somebody waits for it.';
 
 
+create or replace function steady_queue_admit(
+  p_rows tid[],
+  out admitted tid[],
+  out moved bigint,
+  out parked_keys text[]
+)
+language plpgsql
+set search_path from current
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+as $$
+declare
+  v_wanted text[];
+  v_keys text[];
+begin
+  select array_agg(distinct r.limit_key) into v_wanted
+  from steady_queue_ready r
+  where r.ctid = any (p_rows);
+
+  v_keys := steady_queue_lock_keys(v_wanted);
+
+  -- A statement of its own, so that it sees what the last holder of the lock did.
+  with candidates as materialized (
+    select r.ctid as row_at, r.job, r.limit_key, r.attempt, r.lost_starts, r.suspect,
+      j.priority, j.limit_to, j.limit_conflict,
+      row_number() over (partition by r.limit_key order by r.position) as place
+    from steady_queue_ready r
+    join steady_queue_jobs j on j.id = r.job
+    where r.ctid = any (p_rows) and r.limit_key = any (v_keys)
+  ), held as materialized (
+    -- One object, in which each row finds its key: a join of two lists would look at every pair.
+    select jsonb_object_agg(h.limit_key, h.held) as by_key from steady_queue_slots_held(v_keys) h
+  ), decided as materialized (
+    select c.*, (h.by_key ->> c.limit_key)::bigint + c.place <= c.limit_to and not exists (
+      -- Who came before goes before; not who is in a paused queue.
+      select from steady_queue_blocked b
+      join steady_queue_jobs j on j.id = b.job
+      where b.limit_key = c.limit_key and b.priority >= c.priority
+        and not exists (select from steady_queue_pauses p where p.queue = j.queue)) as fits
+    from candidates c
+    cross join held h
+  ), gone as (
+    delete from steady_queue_ready r
+    where r.ctid = any (array(select d.row_at from decided d where not d.fits))
+    returning r.job
+  ), parked as (
+    insert into steady_queue_blocked (job, limit_key, priority, attempt, lost_starts, suspect)
+    select d.job, d.limit_key, d.priority, d.attempt, d.lost_starts, d.suspect
+    from decided d
+    where not d.fits and d.limit_conflict = 'block'
+    returning limit_key
+  ), discarded as (
+    insert into steady_queue_outcomes (job, status, attempt, lost_starts, finished_at)
+    select d.job, 'discarded', d.attempt, d.lost_starts, clock_timestamp()
+    from decided d
+    where not d.fits and d.limit_conflict = 'discard'
+  )
+  select
+    (select array_agg(d.row_at) from decided d where d.fits),
+    (select count(*) from gone),
+    (select array_agg(distinct p.limit_key) from parked p)
+  into admitted, moved, parked_keys;
+end
+$$;
+comment on function steady_queue_admit is 'Gives limited jobs their slots, parks those that find none.';
+
+
 create or replace function steady_queue_latest_errors(p_job bigint, p_attempts smallint)
-returns setof steady_queue_errors
+returns table (id bigint, process bigint, exception_class text, traceback text)
 language sql stable
 begin atomic
-  select e.*
+  select e.id, e.process, e.exception_class, e.traceback
   from (
     -- By job first, whatever the planner thinks of an index in the order asked for.
-    select e.* from steady_queue_errors e where e.job = p_job and e.attempt > 0 offset 0
+    select e.id, e.process, e.exception_class, e.traceback
+    from steady_queue_errors e
+    where e.job = p_job and e.attempt > 0
+    offset 0
   ) e
   order by e.id desc
   limit least(p_attempts, 25);
@@ -111,8 +184,9 @@ begin
     group by s.rank
     order by s.rank
   loop
-    -- Again when limited jobs were moved away without filling the batch; each is moved once.
-    for v_round in 1 .. 100 loop
+    -- Again when limited jobs were moved away without filling the batch; each is moved once. Not all of a
+    -- long line in one call: its keys are locked meanwhile.
+    for v_round in 1 .. least(100, 1 + 40000 / greatest(p_count, 1)) loop
       select
         array_agg(o.row_at) filter (where not o.undecided),
         array_agg(o.row_at) filter (where o.undecided)

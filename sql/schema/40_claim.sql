@@ -215,15 +215,18 @@ begin
     from steady_queue_ready r
     join steady_queue_jobs j on j.id = r.job
     where r.ctid = any (p_rows) and r.limit_key = any (v_keys)
+  ), held as materialized (
+    -- One object, in which each row finds its key: a join of two lists would look at every pair.
+    select jsonb_object_agg(h.limit_key, h.held) as by_key from steady_queue_slots_held(v_keys) h
   ), decided as materialized (
-    select c.*, h.held + c.place <= c.limit_to and not exists (
+    select c.*, (h.by_key ->> c.limit_key)::bigint + c.place <= c.limit_to and not exists (
       -- Who came before goes before; not who is in a paused queue.
       select from steady_queue_blocked b
       join steady_queue_jobs j on j.id = b.job
       where b.limit_key = c.limit_key and b.priority >= c.priority
         and not exists (select from steady_queue_pauses p where p.queue = j.queue)) as fits
     from candidates c
-    join steady_queue_slots_held(v_keys) h on h.limit_key = c.limit_key
+    cross join held h
   ), gone as (
     delete from steady_queue_ready r
     where r.ctid = any (array(select d.row_at from decided d where not d.fits))
@@ -276,13 +279,16 @@ comment on type steady_queue_claimed_job is 'A job as a claim returns it.';
 
 -- The failed attempts of a job since the last retry by hand, at most the latest 25.
 create function steady_queue_latest_errors(p_job bigint, p_attempts smallint)
-returns setof steady_queue_errors
+returns table (id bigint, process bigint, exception_class text, traceback text)
 language sql stable
 begin atomic
-  select e.*
+  select e.id, e.process, e.exception_class, e.traceback
   from (
     -- By job first, whatever the planner thinks of an index in the order asked for.
-    select e.* from steady_queue_errors e where e.job = p_job and e.attempt > 0 offset 0
+    select e.id, e.process, e.exception_class, e.traceback
+    from steady_queue_errors e
+    where e.job = p_job and e.attempt > 0
+    offset 0
   ) e
   order by e.id desc
   limit least(p_attempts, 25);
@@ -341,8 +347,9 @@ begin
     group by s.rank
     order by s.rank
   loop
-    -- Again when limited jobs were moved away without filling the batch; each is moved once.
-    for v_round in 1 .. 100 loop
+    -- Again when limited jobs were moved away without filling the batch; each is moved once. Not all of a
+    -- long line in one call: its keys are locked meanwhile.
+    for v_round in 1 .. least(100, 1 + 40000 / greatest(p_count, 1)) loop
       select
         array_agg(o.row_at) filter (where not o.undecided),
         array_agg(o.row_at) filter (where o.undecided)

@@ -127,7 +127,7 @@ def test_time_in_which_the_supervisor_was_silent_does_not_count(watched):
 
 
 def test_a_frozen_child_is_spoken_for_once_more_and_again_when_it_goes_on(watched, child):
-    watched.look_after(9.9)
+    watched.look_after(7.4)
     assert not watched.child.is_silent
     watched.look_after(10)
     assert watched.child.is_silent

@@ -22,7 +22,8 @@ def one(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("silence_in", "seconds"), [(30.0, 10), (float("inf"), 10), (7.0, 7), (1.0, 5), (-20.0, 5)]
+    ("silence_in", "seconds"),
+    [(30.0, 7.5), (float("inf"), 7.5), (5.0, 5.0), (1.0, 3.75), (-20.0, 3.75)],
 )
 def test_it_comes_when_another_will_have_been_silent_for_too_long(
     one, monkeypatch, silence_in, seconds

@@ -11,6 +11,18 @@ pytestmark = pytest.mark.slow
 MOST = 1.2
 """How many times the buffers of a claim with FEW ready jobs a claim may touch."""
 
+MOST_LIMITED = 60
+"""Buffers for each limited job of a claim, the locking of its limit included."""
+
+LIMITED = """
+    select count(*) from steady_queue_enqueue_jobs(
+      'default', array_fill('t'::text, array[%(n)s]), array_fill('default'::text, array[%(n)s]),
+      array_fill(0::smallint, array[%(n)s]), array_fill('{}'::json, array[%(n)s]), null,
+      (select array_agg('key ' || i) from generate_series(1, %(n)s) as i),
+      array_fill(1, array[%(n)s]), array_fill(interval '1 min', array[%(n)s]),
+      array_fill('block'::text, array[%(n)s]))
+"""
+
 FEW, MANY, CHURNED = 1_000, 200_000, 20_000
 
 
@@ -38,6 +50,15 @@ def test_beside_many_ended_jobs(churn):
     few = buffers(churn)
     churn.end(MANY)
     assert buffers(churn) <= MOST * few
+
+
+@pytest.mark.parametrize("count", [50, 400])
+def test_of_jobs_that_each_have_a_limit_of_their_own(churn, count):
+    churn.session.execute("truncate steady_queue_ready")
+    churn.session.execute(LIMITED, {"n": count})
+    churn.session.execute("vacuum analyze")
+    claim = "select * from steady_queue_claim_jobs(%s, '{*}', %s)"
+    assert churn.buffers_of(claim, count, churn.worker, count) <= MOST_LIMITED * count
 
 
 def test_while_an_old_snapshot_is_held(churn, other):

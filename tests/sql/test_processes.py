@@ -1,4 +1,8 @@
+from datetime import timedelta
+
 import pytest
+
+from steady_queue import queries
 
 
 @pytest.fixture
@@ -65,6 +69,17 @@ def test_recovery_removes_the_process(queue, worker, sql):
 
 def test_a_heartbeat_names_those_that_were_removed(queue, worker, sql):
     assert sql("select * from steady_queue_heartbeat(array[%s, 0], '30 s')", worker) == [(0,)]
+
+
+def test_a_supervisor_speaks_for_all_of_its_processes_and_sweeps_in_one_call(other, queue, sql):
+    sweeper, silent = queue.process("supervisor"), queue.process()
+    sql("update steady_queue_processes set steady_since = '2000-01-01' where id = %s", sweeper)
+    sql("update steady_queue_processes set heartbeat_at = '2000-01-01' where id = %s", silent)
+    gone, removed, silence_in = queries.heartbeat_and_sweep(
+        other(autocommit=True), [sweeper, 0], sweeper, timedelta(days=1), 3
+    )
+    assert (gone, removed) == ([0], [silent])
+    assert 0 < silence_in <= 86400
 
 
 class TestSweep:
