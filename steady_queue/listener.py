@@ -110,7 +110,8 @@ class Listener:
             return
         try:
             queries.leave_lines(self.connection, list(places), list(places.values()))
-        except LOST:
+        except psycopg.Error:
+            # With its session its places end for sure.
             self._lost += places.values()
             self.close()
 

@@ -438,26 +438,11 @@ def producers_ended(connection: Connection, topics: list[str]) -> bool:
     return bool(_value(connection, "select steady_queue_producers_ended(%s::text[])", topics))
 
 
-ADVANCE_MARKS = "select steady_queue_advance_marks(%s::text[], %s::smallint[])"
-PAGES_OF_LANES = """
-    select l.queue, l.priority, (l.ctid::text::point)[0]::bigint
-    from unnest(%s::text[], %s::smallint[]) as c(queue, priority)
-    join steady_queue_lanes l
-      on l.queue = c.queue and l.priority = c.priority and not l.express
-"""
-
-
-def advance_marks(
-    connection: Connection, lanes: Collection[tuple[str, int]]
-) -> dict[tuple[str, int], int]:
-    """Of the lanes of these (queue, priority) pairs. The page in which each then is: another one
-    when the last had no room, because an old snapshot keeps what earlier moves have left there."""
+def move_marks(connection: Connection, lanes: Collection[tuple[str, int]]) -> bool:
+    """Of the lanes of these (queue, priority) pairs. Whether old versions of lanes pile up."""
+    statement = "select steady_queue_move_marks(%s::text[], %s::smallint[])"
     queues, priorities = zip(*lanes, strict=True) if lanes else ((), ())
-    arguments = (list(queues), list(priorities))
-    _value(connection, ADVANCE_MARKS, *arguments)
-    rows = connection.execute(PAGES_OF_LANES, arguments).fetchall()
-    connection.commit()
-    return {(queue, priority): page for queue, priority, page in rows}
+    return bool(_value(connection, statement, list(queues), list(priorities)))
 
 
 def start_waiting(connection: Connection, topics: list[str]) -> None:

@@ -268,4 +268,6 @@ comment on function steady_queue_overloaded_processes is 'Processes that hold mo
 
 
 drop function steady_queue_next_silence_in;
+drop function steady_queue_move_marks;
+drop function steady_queue_pages_of_lanes;
 drop function steady_queue_latest_errors;

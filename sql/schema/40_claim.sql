@@ -621,3 +621,29 @@ end
 $$;
 comment on function steady_queue_advance_marks is
   'Lets claims skip the part of each lane that was read already. Called now and then by workers.';
+
+
+create function steady_queue_pages_of_lanes(p_queues text[], p_priorities smallint[]) returns bigint[]
+language sql volatile
+begin atomic
+  select array_agg((l.ctid::text::point)[0]::bigint order by l.id)
+  from unnest(p_queues, p_priorities) as c(queue, priority)
+  join steady_queue_lanes l on l.queue = c.queue and l.priority = c.priority;
+end;
+comment on function steady_queue_pages_of_lanes is 'In which page of the table of lanes each of them is.';
+
+
+-- steady_queue_advance_marks, and whether one of the lanes has gone to another page: it does when what
+-- earlier moves have left in its own cannot be cleared away, because an old transaction may read it.
+create function steady_queue_move_marks(p_queues text[], p_priorities smallint[]) returns boolean
+language plpgsql
+set search_path from current
+as $$
+declare
+  v_pages bigint[] := steady_queue_pages_of_lanes(p_queues, p_priorities);
+begin
+  perform steady_queue_advance_marks(p_queues, p_priorities);
+  return v_pages is distinct from steady_queue_pages_of_lanes(p_queues, p_priorities);
+end
+$$;
+comment on function steady_queue_move_marks is 'Advances marks, and says whether their old versions pile up.';

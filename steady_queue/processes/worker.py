@@ -70,7 +70,6 @@ class Worker(Loop):
         self.figures = Figures(self.database)
         self._since_mark, self._mark_at = 0, 0.0
         self._claimed_from: set[tuple[str, int]] = set()
-        self._pages: dict[tuple[str, int], int] = {}
         self._pile_up_until = 0.0
         self._busy: list[Outcome] = []
         self._told = False
@@ -327,15 +326,8 @@ class Worker(Loop):
         self._claimed_from.update((job.queue, job.priority) for job in claimed)
         if self._since_mark >= MARK_EVERY and time.monotonic() >= self._mark_at:
             self._since_mark, self._mark_at = 0, time.monotonic() + MARK_SELDOM
-            pages = queries.advance_marks(self.database.connection(), self._claimed_from)
+            if queries.move_marks(self.database.connection(), self._claimed_from):
+                self._pile_up_until = time.monotonic() + PILE_UP_FOR
             self._claimed_from.clear()
-            if not self._pile_up(pages):
+            if time.monotonic() >= self._pile_up_until:
                 self._mark_at = time.monotonic() + MARK_AGAIN
-
-    def _pile_up(self, pages: dict[tuple[str, int], int]) -> bool:
-        """Whether what moves leave behind stays, as the lanes that went to another page say."""
-        now = time.monotonic()
-        if any(self._pages.get(lane, page) != page for lane, page in pages.items()):
-            self._pile_up_until = now + PILE_UP_FOR
-        self._pages |= pages
-        return now < self._pile_up_until

@@ -47,7 +47,7 @@ class Churn:
             )
             finished = [queries.Outcome(job, 0, 0, None) for job in jobs]
             if number % 2 == 0:
-                queries.advance_marks(self.session, [("default", 0)])
+                queries.move_marks(self.session, [("default", 0)])
         queries.finish_and_claim_jobs(self.session, self.worker, finished, True, ["*"], 0)
 
     def buffers(self) -> int:

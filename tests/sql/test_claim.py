@@ -221,17 +221,19 @@ class TestMarks:
             session.execute("select steady_queue_advance_marks('{default}', '{0}')")
 
     def test_a_lane_goes_to_another_page_under_an_old_snapshot_only(self):
-        pages = []
-        for _ in range(3):
-            for _ in range(150):
-                self.enqueue(self.session)
-                page = queries.advance_marks(self.session, [("default", 0)])
-            pages.append(page["default", 0])
-            if len(pages) == 2:
-                reader = self.other()
-                reader.execute("set transaction isolation level repeatable read")
-                reader.execute("select count(*) from steady_queue_ready")
-        assert pages[0] == pages[1] != pages[2]
+        assert not self.piles_up()
+        reader = self.other()
+        reader.execute("set transaction isolation level repeatable read")
+        reader.execute("select count(*) from steady_queue_ready")
+        assert self.piles_up()
+
+    def piles_up(self):
+        """Whether any of many moves says so."""
+        said = []
+        for _ in range(150):
+            self.enqueue(self.session)
+            said.append(queries.move_marks(self.session, [("default", 0)]))
+        return any(said)
 
     def test_claims_after_a_mark_moved_find_everything(self):
         worker = queries.register_process(self.other(), "worker", "w", None, "h", 1)

@@ -122,6 +122,20 @@ def test_who_steps_aside_without_having_heard_anything_wakes_nobody(waiting):
     assert told(second) == set()
 
 
+def test_who_may_not_leave_gives_up_its_session(waiting, enqueue, monkeypatch):
+    def leave_lines(*arguments):
+        raise psycopg.errors.InsufficientPrivilege("no")
+
+    first, second = waiting("*"), waiting("*")
+    with monkeypatch.context() as patch:
+        patch.setattr(queries, "leave_lines", leave_lines)
+        first.step_aside()
+    assert not first.armed
+    assert first.arm()
+    enqueue()
+    assert [told(first), told(second)] == [set(), TOLD]
+
+
 def test_who_stood_aside_comes_back_at_the_end(waiting, enqueue):
     first, second = waiting("*"), waiting("*")
     first.step_aside()

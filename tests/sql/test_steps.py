@@ -151,12 +151,12 @@ def test_a_worker_that_cannot_claim_leaves_its_place_to_those_behind(
     assert behind.drain()
 
 
-def test_marks_are_moved_seldom_for_a_minute_after_a_lane_went_to_another_page(worker, monkeypatch):
+def test_marks_are_moved_seldom_for_a_minute_after_their_old_versions_piled_up(worker, monkeypatch):
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    wanted = (MARK_AGAIN, MARK_AGAIN, MARK_SELDOM, MARK_SELDOM, MARK_AGAIN)
-    for page, wait in zip((7, 7, 8, 8, 8), wanted, strict=True):
-        monkeypatch.setattr(queries, "advance_marks", lambda *_, page=page: {("default", 0): page})
+    wanted = (MARK_AGAIN, MARK_SELDOM, MARK_SELDOM, MARK_AGAIN)
+    for piles_up, wait in zip((False, True, False, False), wanted, strict=True):
+        monkeypatch.setattr(queries, "move_marks", lambda *_, answer=piles_up: answer)
         clock.now += PILE_UP_FOR / 2
         worker._since_mark = MARK_EVERY
         worker._move_marks([])
