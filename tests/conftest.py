@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -8,7 +10,11 @@ import pytest
 from django.db import connections
 
 from steady_queue import queries
+from steady_queue.configuration import Options
 from steady_queue.connections import connection_parameters
+from steady_queue.processes import loop
+from steady_queue.processes import supervisor as supervisor_module
+from steady_queue.processes.supervisor import Supervisor
 
 PATIENCE = 120.0
 """Seconds after which a test gives up waiting for an event. No test passes because time went by."""
@@ -31,6 +37,26 @@ def other(transactional_db: None) -> Iterator[Callable[..., psycopg.Connection[A
     yield make
     for connection in opened:
         connection.close()
+
+
+@pytest.fixture
+def clock() -> SimpleNamespace:
+    """What a process takes for the monotonic clock: it shows ``now``."""
+    clock = SimpleNamespace(now=1000.0)
+    clock.monotonic = lambda: clock.now
+    return clock
+
+
+@pytest.fixture
+def supervisor(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> Iterator[Supervisor]:
+    """Without a database, by this clock."""
+    database = SimpleNamespace(connection=lambda: None)
+    monkeypatch.setattr(loop, "Database", lambda: database)
+    monkeypatch.setattr(supervisor_module, "time", clock)
+    one = Supervisor(Options())
+    yield one
+    os.close(one._lifeline_read)
+    os.close(one._lifeline_write)
 
 
 @pytest.fixture

@@ -218,7 +218,8 @@ comment on function steady_queue_sweep is 'Puts back the jobs of processes that 
 
 
 -- Seconds until the first process will have been silent for too long, if it stays so; negative when one
--- has been already, and could not be removed.
+-- has been already, and could not be removed. Not in SQL, which would be made a part of the statement
+-- that speaks and sweeps, and would not see what that has changed.
 create function steady_queue_next_silence_in(p_alive_threshold interval) returns double precision
 language plpgsql
 set search_path from current

@@ -4,13 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
-from steady_queue.configuration import Options
-from steady_queue.processes import loop, supervisor
-from steady_queue.processes.supervisor import Supervisor, is_frozen
+from steady_queue.processes.supervisor import is_frozen
 
 pytestmark = [
     pytest.mark.processes,
@@ -82,31 +79,25 @@ def test_a_child_that_a_debugger_halts_is_not_frozen(child):
 class Watched:
     """A supervisor of one child, which it looks at when the clock was moved, and its heartbeats."""
 
-    def __init__(self, process, monkeypatch):
-        monkeypatch.setattr(loop, "Database", SimpleNamespace)
-        monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: self.now))
-        self.now = 1000.0
-        self.supervisor = Supervisor(Options())
+    def __init__(self, process, supervisor, clock):
+        self.clock, self.supervisor = clock, supervisor
         self.supervisor.children = self.supervisor.children[:1]
         [self.child] = self.supervisor.children
         self.child.process = process
         self.look_after(0)
 
     def look_after(self, seconds, speaks=True):
-        self.now += seconds
+        self.clock.now += seconds
         if speaks:
-            self.supervisor._heartbeat_at = self.now + 5
+            self.supervisor._heartbeat_at = self.clock.now + 5
         self.supervisor._notice_frozen()
 
 
 @pytest.fixture
-def watched(child, monkeypatch):
+def watched(child, supervisor, clock):
     child.send_signal(signal.SIGSTOP)
     until(child, os.WSTOPPED)
-    one = Watched(child, monkeypatch)
-    yield one
-    os.close(one.supervisor._lifeline_read)
-    os.close(one.supervisor._lifeline_write)
+    return Watched(child, supervisor, clock)
 
 
 def test_a_frozen_child_is_killed_after_the_threshold_and_not_before(watched, child):
@@ -135,4 +126,4 @@ def test_a_frozen_child_is_spoken_for_once_more_and_again_when_it_goes_on(watche
     until(child, os.WCONTINUED)
     watched.look_after(1)
     assert not watched.child.is_silent
-    assert watched.supervisor._heartbeat_at == watched.now
+    assert watched.supervisor._heartbeat_at == watched.clock.now

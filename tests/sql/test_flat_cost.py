@@ -1,6 +1,8 @@
 """A claim touches as many buffers beside millions of rows, or a forgotten transaction, as without,
 and so does a look for history past its time."""
 
+from datetime import timedelta
+
 import pytest
 
 from steady_queue import queries
@@ -13,15 +15,6 @@ MOST = 1.2
 
 MOST_LIMITED = 60
 """Buffers for each limited job of a claim, the locking of its limit included."""
-
-LIMITED = """
-    select count(*) from steady_queue_enqueue_jobs(
-      'default', array_fill('t'::text, array[%(n)s]), array_fill('default'::text, array[%(n)s]),
-      array_fill(0::smallint, array[%(n)s]), array_fill('{}'::json, array[%(n)s]), null,
-      (select array_agg('key ' || i) from generate_series(1, %(n)s) as i),
-      array_fill(1, array[%(n)s]), array_fill(interval '1 min', array[%(n)s]),
-      array_fill('block'::text, array[%(n)s]))
-"""
 
 FEW, MANY, CHURNED = 1_000, 200_000, 20_000
 
@@ -55,7 +48,15 @@ def test_beside_many_ended_jobs(churn):
 @pytest.mark.parametrize("count", [50, 400])
 def test_of_jobs_that_each_have_a_limit_of_their_own(churn, count):
     churn.session.execute("truncate steady_queue_ready")
-    churn.session.execute(LIMITED, {"n": count})
+    minute = timedelta(minutes=1)
+    queries.enqueue_jobs(
+        churn.session.cursor(),
+        "default",
+        [
+            queries.NewJob("t", "default", 0, "{}", None, f"key {number}", 1, minute, "block")
+            for number in range(count)
+        ],
+    )
     churn.session.execute("vacuum analyze")
     claim = "select * from steady_queue_claim_jobs(%s, '{*}', %s)"
     assert churn.buffers_of(claim, count, churn.worker, count) <= MOST_LIMITED * count

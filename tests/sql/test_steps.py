@@ -1,7 +1,5 @@
 """One step of a process at a time: what it does before it sleeps, and for how long it may."""
 
-from types import SimpleNamespace
-
 import psycopg
 import pytest
 
@@ -151,9 +149,10 @@ def test_a_worker_that_cannot_claim_leaves_its_place_to_those_behind(
     assert behind.drain()
 
 
-def test_marks_are_moved_seldom_for_a_minute_after_their_old_versions_piled_up(worker, monkeypatch):
-    clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(worker_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+def test_marks_are_moved_seldom_for_a_minute_after_their_old_versions_piled_up(
+    worker, clock, monkeypatch
+):
+    monkeypatch.setattr(worker_module, "time", clock)
     wanted = (MARK_AGAIN, MARK_SELDOM, MARK_SELDOM, MARK_AGAIN)
     for piles_up, wait in zip((False, True, False, False), wanted, strict=True):
         monkeypatch.setattr(queries, "move_marks", lambda *_, answer=piles_up: answer)
