@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import zip_longest
+from itertools import batched, zip_longest
 from typing import Any, NoReturn
 
 from django.core.checks import CheckMessage
@@ -18,11 +18,15 @@ from steady_queue import checks, queries
 from steady_queue.arguments import Arguments
 from steady_queue.concurrency import limit_duration, limit_key
 from steady_queue.crash_points import reach
-from steady_queue.cursors import give_back, take_cursor
+from steady_queue.cursors import give_back, sending_ahead, take_cursor
 from steady_queue.task import SteadyQueueTask, is_storable
 
 type Result = TaskResult[Any, Any]
 type Call = tuple[SteadyQueueTask, Sequence[Any], Mapping[str, Any]]
+type Change = Callable[[queries.NewJob], queries.NewJob]
+
+CHUNK = 250
+"""Jobs of one statement. While the server stores them, the next ones and their results are made."""
 
 FEW = 100
 """Jobs whose statement may stay in memory with the cursor until the next call."""
@@ -44,6 +48,7 @@ _FIELDS = """
     args kwargs backend errors worker_ids lost_starts _return_value
 """.split()  # noqa: SIM905
 _SETTERS = [getattr(SteadyQueueResult, name).__set__ for name in _FIELDS]
+_set_id, _set_enqueued_at = _SETTERS[_FIELDS.index("id")], _SETTERS[_FIELDS.index("enqueued_at")]
 
 
 def make_result(*values: Any) -> SteadyQueueResult:
@@ -87,7 +92,7 @@ class SteadyQueueBackend(BaseTaskBackend):
         return self.enqueue_all([(task, args, kwargs)])[0]
 
     def enqueue_all(self, calls: Iterable[Call]) -> list[Result]:
-        """Enqueue many tasks, given as (task, args, kwargs), in one statement.
+        """Enqueue many tasks, given as (task, args, kwargs).
 
         Returns their results in order. All of them are enqueued or, when one is refused, none.
         """
@@ -96,33 +101,51 @@ class SteadyQueueBackend(BaseTaskBackend):
             return []
         for task in {id(task): task for task, _, _ in calls}.values():
             self.validate_task(task)
-        jobs = [as_job(*call) for call in calls]
         if steady_queue.tracing:
             from steady_queue.traces import traced_enqueue
 
-            ids, moment = traced_enqueue(jobs, self._store)
+            results = traced_enqueue(calls, self._store)
         else:
-            ids, moment = self._store(jobs)
-        results: list[Result] = [
-            self._result(*call, job, moment) for call, job in zip(calls, ids, strict=True)
-        ]
+            results = self._store(calls)
         for result in results:
             task_enqueued.send_robust(type(self), task_result=result)
         return results
 
-    def _store(self, jobs: Sequence[queries.NewJob]) -> tuple[list[int], datetime]:
-        """Ids, and the moment of all of them."""
+    def _store(self, calls: Sequence[Call], change: Change | None = None) -> list[Result]:
+        """Results of the calls. What is stored of each is what ``change`` makes of it."""
+        # All of them first: a key is the project's code, which may ask the database.
+        keys = [limit_key(*call) for call in calls]
+        if len(calls) <= CHUNK:
+            return self._receive(*self._send(calls, keys, change))
+        chunks = zip(batched(calls, CHUNK), batched(keys, CHUNK), strict=True)
+        with sending_ahead(steady_queue.database):
+            sent = [self._send(*chunk, change) for chunk in chunks]
+            return [result for chunk in sent for result in self._receive(*chunk)]
+
+    def _send(
+        self, calls: Sequence[Call], keys: Sequence[str | None], change: Change | None
+    ) -> tuple[Any, list[Result]]:
+        """The cursor by which the jobs were sent, and their results without what it answers."""
+        jobs = [as_job(*call, key) for call, key in zip(calls, keys, strict=True)]
+        if change:
+            jobs = [change(job) for job in jobs]
         cursor = take_cursor(steady_queue.database)
         reach("enqueue.before")
         if len(jobs) == 1:
-            job, moment = queries.enqueue_job(cursor, self.alias, jobs[0])
-            ids = [job]
+            queries.enqueue_job(cursor, self.alias, jobs[0])
         else:
-            ids, moment = queries.enqueue_jobs(cursor, self.alias, jobs)
-        if len(jobs) <= FEW:
+            queries.enqueue_jobs(cursor, self.alias, jobs)
+        return cursor, [self._result(*call) for call in calls]
+
+    def _receive(self, cursor: Any, results: list[Result]) -> list[Result]:
+        ids, moment = queries.enqueued(cursor)
+        if len(results) <= FEW:
             give_back(cursor)
         reach("enqueue.after")
-        return ids, moment
+        for result, job in zip(results, ids, strict=True):
+            _set_id(result, str(job))
+            _set_enqueued_at(result, moment)
+        return results
 
     async def aenqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NoReturn:
         """Not supported: an async caller has no transaction that enqueueing could be part of."""
@@ -140,14 +163,13 @@ class SteadyQueueBackend(BaseTaskBackend):
         task: SteadyQueueTask,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        job: int,
-        enqueued_at: datetime,
     ) -> SteadyQueueResult:
+        """Of a job that has no id yet."""
         return make_result(
             task,
-            str(job),
+            None,
             TaskResultStatus.READY,
-            enqueued_at,
+            None,
             None,
             None,
             None,
@@ -160,10 +182,11 @@ class SteadyQueueBackend(BaseTaskBackend):
         )
 
 
-def as_job(task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> queries.NewJob:
-    """The row of one call. Raises SerializationError."""
+def as_job(
+    task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any], key: str | None
+) -> queries.NewJob:
+    """The row of one call, whose ``limit_key`` this is. Raises SerializationError."""
     arguments = Arguments.serialize(args, kwargs)
-    key = limit_key(task, args, kwargs)
     return queries.NewJob(
         task.module_path,
         task.queue_name,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from django.db import connections
+import psycopg
+from django.db import connections, transaction
 from django.db.backends.postgresql.base import Cursor, DatabaseWrapper, ServerBindingCursor
 from django.db.backends.utils import CursorWrapper
 from django.utils.asyncio import async_unsafe
@@ -32,7 +35,7 @@ def take_cursor(database: str) -> Any:
     connection may enqueue before the answer was read.
     """
     connection = connections[database]
-    if connection.queries_logged or not _is_made_by_django(connection):
+    if _is_watched(connection):
         return connection.cursor()
     connection.close_if_health_check_failed()
     connection.ensure_connection()
@@ -47,13 +50,31 @@ def give_back(cursor: Any) -> None:
         setattr(cursor.db, _KEPT, (_made_for(cursor.db), cursor))
 
 
+@contextmanager
+def sending_ahead(database: str) -> Iterator[None]:
+    """All or nothing of several statements, each sent before those before it were answered.
+
+    In the transaction that is open, if one is. Where somebody watches, each waits for its answer:
+    until then a cursor has no ``rowcount``.
+    """
+    with transaction.atomic(using=database):
+        connection = connections[database]
+        watched = _is_watched(connection) or connection.execute_wrappers
+        if watched or not psycopg.Pipeline.is_supported():
+            yield
+        else:
+            with connection.wrap_database_errors, connection.connection.pipeline():
+                yield
+
+
 def _made_for(connection: Any) -> tuple[Any, Any]:
     return connection.connection, connection.timezone
 
 
-def _is_made_by_django(connection: Any) -> bool:
-    """False for engines that do something at each cursor, as setting the schema of a tenant."""
-    return _NAMES.isdisjoint(vars(connection)) and _makers(type(connection)) == _DJANGOS
+def _is_watched(connection: Any) -> bool:
+    """True also for engines that do something at each cursor, as setting the schema of a tenant."""
+    made_by_django = _NAMES.isdisjoint(vars(connection)) and _makers(type(connection)) == _DJANGOS
+    return connection.queries_logged or not made_by_django
 
 
 def _make(connection: Any) -> Any:

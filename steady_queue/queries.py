@@ -75,14 +75,12 @@ ENQUEUE_PLAIN_JOB = """
 """
 
 
-def enqueue_job(cursor: Any, backend: str, job: NewJob) -> tuple[int, datetime]:
-    """Id and moment of the job. With a cursor of Django's or of psycopg's."""
+def enqueue_job(cursor: Any, backend: str, job: NewJob) -> None:
+    """With a cursor of Django's or of psycopg's, which knows the id then: ``enqueued``."""
     if job.run_after or job.limit_key:
         cursor.execute(ENQUEUE_JOB, (backend, *job))
     else:
         cursor.execute(ENQUEUE_PLAIN_JOB, (backend, *job[:4]))
-    row: tuple[int, datetime] = cursor.fetchone()
-    return row
 
 
 ENQUEUE_JOBS = """
@@ -92,8 +90,8 @@ ENQUEUE_JOBS = """
 """
 
 
-def enqueue_jobs(cursor: Any, backend: str, jobs: Sequence[NewJob]) -> tuple[list[int], datetime]:
-    """Ids of the jobs, in order, and their moment. With a cursor of Django's or of psycopg's."""
+def enqueue_jobs(cursor: Any, backend: str, jobs: Sequence[NewJob]) -> None:
+    """With a cursor of Django's or of psycopg's, which knows the ids then: ``enqueued``."""
     tasks, queues, priorities, arguments, *rare = zip(*jobs, strict=True)
     columns = (
         _text_array(tasks),
@@ -104,9 +102,13 @@ def enqueue_jobs(cursor: Any, backend: str, jobs: Sequence[NewJob]) -> tuple[lis
         *(list(column) if any(column) else None for column in rare),
     )
     cursor.execute(ENQUEUE_JOBS, (backend, *columns))
+
+
+def enqueued(cursor: Any) -> tuple[list[int], datetime]:
+    """Ids of what was enqueued with this cursor, in order, and their moment."""
     # One statement, one moment; one array is read faster than rows.
-    row: tuple[list[int], datetime] = cursor.fetchone()
-    return row
+    ids, moment = cursor.fetchone()
+    return ids if isinstance(ids, list) else [ids], moment
 
 
 def ensure_lanes(cursor: Any, lanes: Collection[tuple[str, int]]) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -18,6 +19,9 @@ import steady_queue
 from steady_queue import arguments
 from steady_queue.queries import ClaimedJob, NewJob
 from steady_queue.signals import process_stopped
+
+if TYPE_CHECKING:
+    from steady_queue.backend import Call, Change, Result
 
 try:
     from opentelemetry import context, propagate, trace
@@ -28,7 +32,7 @@ except ImportError as error:
         "or set it to False"
     ) from error
 
-type Stored = tuple[list[int], datetime]
+type Store = Callable[[Sequence[Call], Change | None], list[Result]]
 type Attempt = Callable[[ClaimedJob, datetime], str | None]
 
 TRACE = ',"trace":'
@@ -39,13 +43,13 @@ FLUSH_WITHIN = 1000
 tracer = trace.get_tracer("steady_queue", steady_queue.__version__)
 
 
-def traced_enqueue(jobs: Sequence[NewJob], store: Callable[[Sequence[NewJob]], Stored]) -> Stored:
-    """``store(jobs)``, in a span that the runs of these jobs go on from."""
-    queues = {job.queue for job in jobs}
+def traced_enqueue(calls: Sequence[Call], store: Store) -> list[Result]:
+    """``store(calls)``, in a span that the runs of these jobs go on from."""
+    queues = {task.queue_name for task, _, _ in calls}
     with tracer.start_as_current_span(
-        f"enqueue {jobs[0].queue}" if len(queues) == 1 else "enqueue",
+        f"enqueue {calls[0][0].queue_name}" if len(queues) == 1 else "enqueue",
         kind=SpanKind.PRODUCER,
-        attributes=_producer_attributes(jobs, queues),
+        attributes=_producer_attributes(calls, queues),
         # What the database says when it refuses a row may quote the arguments.
         record_exception=False,
         set_status_on_exception=False,
@@ -53,15 +57,15 @@ def traced_enqueue(jobs: Sequence[NewJob], store: Callable[[Sequence[NewJob]], S
         carrier: dict[str, str] = {}
         propagate.inject(carrier)
         try:
-            stored = store([_carrying(job, carrier) for job in jobs] if carrier else jobs)
+            results = store(calls, partial(_carrying, carrier) if carrier else None)
         except BaseException as error:
             kind = type(error)
             span.set_attribute("error.type", f"{kind.__module__}.{kind.__qualname__}")
             span.set_status(StatusCode.ERROR)
             raise
-        if len(jobs) == 1:
-            span.set_attribute("messaging.message.id", str(stored[0][0]))
-        return stored
+        if len(results) == 1:
+            span.set_attribute("messaging.message.id", results[0].id)
+        return results
 
 
 def traced_attempt(attempt: Attempt) -> Attempt:
@@ -81,7 +85,7 @@ def traced_attempt(attempt: Attempt) -> Attempt:
     return traced
 
 
-def _producer_attributes(jobs: Sequence[NewJob], queues: set[str]) -> dict[str, str | int]:
+def _producer_attributes(calls: Sequence[Call], queues: set[str]) -> dict[str, str | int]:
     """By the semantic conventions for messaging, where they have a word."""
     attributes: dict[str, str | int] = {
         "messaging.system": "steady_queue",
@@ -89,11 +93,11 @@ def _producer_attributes(jobs: Sequence[NewJob], queues: set[str]) -> dict[str, 
         "messaging.operation.type": "send",
     }
     if len(queues) == 1:
-        attributes["messaging.destination.name"] = jobs[0].queue
-    if len(jobs) == 1:
-        attributes["steady_queue.task"] = jobs[0].task
+        attributes["messaging.destination.name"] = calls[0][0].queue_name
+    if len(calls) == 1:
+        attributes["steady_queue.task"] = calls[0][0].module_path
     else:
-        attributes["messaging.batch.message_count"] = len(jobs)
+        attributes["messaging.batch.message_count"] = len(calls)
     return attributes
 
 
@@ -124,7 +128,7 @@ def _tell(span: trace.Span, error: dict[str, Any]) -> None:
         span.set_status(StatusCode.ERROR, error["exception_class"])
 
 
-def _carrying(job: NewJob, carrier: dict[str, str]) -> NewJob:
+def _carrying(carrier: dict[str, str], job: NewJob) -> NewJob:
     """The job with the trace; without it, where the two would be too long together."""
     text = f"{job.arguments[:-1]}{TRACE}{json.dumps(carrier)}}}"
     fits = len(text.encode()) <= arguments.max_arguments_size

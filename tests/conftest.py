@@ -40,6 +40,19 @@ def other(transactional_db: None) -> Iterator[Callable[..., psycopg.Connection[A
 
 
 @pytest.fixture
+def connect_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Sets OPTIONS of Django's connection."""
+
+    def connect_with(**options: Any) -> None:
+        monkeypatch.setitem(connections["default"].settings_dict, "OPTIONS", options)
+        connections["default"].close()
+
+    yield connect_with
+    monkeypatch.undo()
+    connections["default"].close()
+
+
+@pytest.fixture
 def clock() -> SimpleNamespace:
     """What a process takes for the monotonic clock: it shows ``now``."""
     clock = SimpleNamespace(now=1000.0)

@@ -11,6 +11,7 @@ import psycopg
 from steady_queue import queries
 from steady_queue.arguments import Arguments
 from steady_queue.backend import as_job
+from steady_queue.concurrency import limit_key
 from steady_queue.connections import LOST
 from steady_queue.crash_points import reach
 from steady_queue.cron import Cron, find_zone
@@ -99,7 +100,9 @@ class Scheduler(Loop):
         self, connection: Connection, due: DueTask, run_at: datetime, delay: timedelta
     ) -> None:
         job = new_job(due, run_at + delay if delay else None)
-        number, _ = queries.enqueue_job(connection.cursor(), due.backend, job)
+        cursor = connection.cursor()
+        queries.enqueue_job(cursor, due.backend, job)
+        [number], _ = queries.enqueued(cursor)
         reach("schedule.before_commit")
         queries.record_execution(connection, due.key, run_at, number)
         logger.info(
@@ -154,4 +157,5 @@ def _new_job(due: DueTask, run_after: datetime | None) -> NewJob:
     queue = due.queue or task.queue_name
     priority = task.priority if due.priority is None else due.priority
     args, kwargs = Arguments.deserialize(due.arguments)
-    return as_job(as_enqueued(task, due.backend, queue, priority, run_after), args, kwargs)
+    enqueued = as_enqueued(task, due.backend, queue, priority, run_after)
+    return as_job(enqueued, args, kwargs, limit_key(enqueued, args, kwargs))

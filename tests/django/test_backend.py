@@ -219,19 +219,6 @@ def test_many_jobs_of_every_kind_are_one_statement_with_results_in_order(
     ]
 
 
-def test_ten_thousand_limited_jobs_are_one_statement(sql, django_assert_num_queries):
-    with django_assert_num_queries(1):
-        results = default_task_backend.enqueue_all(
-            [(limited, (f"key {n % 40}", n), {}) for n in range(10_000)]
-        )
-    assert [result.args[1] for result in results] == list(range(10_000))
-    ids = [int(result.id) for result in results]
-    assert ids == sorted(ids)
-    assert sql("select count(*), count(distinct limit_key) from steady_queue_jobs") == [
-        (10_000, 40)
-    ]
-
-
 def test_no_calls_are_no_statement(db, django_assert_num_queries):
     with django_assert_num_queries(0):
         assert default_task_backend.enqueue_all([]) == []

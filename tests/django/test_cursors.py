@@ -27,19 +27,6 @@ def prepared():
         return cursor.fetchone()[0]
 
 
-@pytest.fixture
-def connect_with(monkeypatch):
-    """Sets OPTIONS of the connection."""
-
-    def connect_with(**options):
-        monkeypatch.setitem(connection.settings_dict, "OPTIONS", options)
-        connection.close()
-
-    yield connect_with
-    monkeypatch.undo()
-    connection.close()
-
-
 def cursor_in_use():
     cursor = take_cursor("default")
     give_back(cursor)
