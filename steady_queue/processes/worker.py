@@ -31,7 +31,7 @@ REFUSED = (psycopg.DataError, psycopg.IntegrityError)
 REPLY_LOST_FOR = 25.0
 """Seconds after which a statement whose connection was lost has ended, one way or the other."""
 
-MARK_EVERY, MARK_AGAIN, MARK_SELDOM = 1000, 0.05, 0.5
+MARK_EVERY, MARK_AGAIN, MARK_SELDOM = 500, 0.05, 0.5
 """Jobs after which the marks of the lanes are moved up, and seconds between two moves: seldom where
 they pile up. Under an old transaction each leaves a version of a row behind, and every claim reads
 it."""

@@ -69,6 +69,7 @@ def beside(statement: str, pair: Pair, what: str) -> None:
         other.execute(statement)
         pair.churn.run(CHURNED)
         pair.compare(what)
+    pair.churn.session.execute("vacuum analyze")
 
 
 def paced(churn: Churn, count: int, pace: float) -> None:

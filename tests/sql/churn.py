@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from steady_queue import queries
+from steady_queue.processes.worker import MARK_EVERY
 
 ENQUEUE = """
     select count(*) from steady_queue_enqueue_jobs(
@@ -20,6 +21,8 @@ ENDED = """
     insert into steady_queue_outcomes (job, status, attempt, lost_starts, finished_at)
     select id, 'successful', 1, 0, clock_timestamp() from ended
 """
+HALF = MARK_EVERY // 2
+
 CLAIM = "select * from steady_queue_claim_jobs(%s, '{*}', 10)"
 
 
@@ -39,11 +42,12 @@ class Churn:
         self.session.execute(ENDED, [count])
 
     def run(self, count: int) -> None:
+        """Ends half way between two moves of the mark."""
         finished: list[queries.Outcome] = []
-        for number in range(count // 500):
-            self.enqueue(500)
+        for number in range(count // HALF):
+            self.enqueue(HALF)
             _, jobs = queries.finish_and_claim_jobs(
-                self.session, self.worker, finished, True, ["*"], 500
+                self.session, self.worker, finished, True, ["*"], HALF
             )
             finished = [queries.Outcome(job, 0, 0, None) for job in jobs]
             if number % 2 == 0:

@@ -227,6 +227,24 @@ class TestMarks:
         reader.execute("select count(*) from steady_queue_ready")
         assert self.piles_up()
 
+    def test_its_commit_does_not_wait_for_the_disk(self):
+        said = []
+        self.session.execute("""
+            create function pg_temp.say() returns trigger language plpgsql as $$
+            begin
+              raise notice '%', current_setting('synchronous_commit');
+              return null;
+            end $$;
+            create constraint trigger say after update on steady_queue_lanes
+              deferrable initially deferred for each row execute function pg_temp.say()
+        """)
+        self.session.add_notice_handler(lambda notice: said.append(notice.message_primary))
+        self.enqueue(self.session)
+        queries.move_marks(self.session, [("default", 0)])
+        self.session.execute("drop trigger say on steady_queue_lanes")
+        assert set(said) == {"off"}
+        assert self.session.execute("show synchronous_commit").fetchone() == ("on",)
+
     def piles_up(self):
         """Whether any of many moves says so."""
         said = []
