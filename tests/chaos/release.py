@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.processes.conftest import ROOT
 
-LAST = "bfb726aed6ca9bce62fb91cc410dc81bd69656d0"
+LAST = "a2b999ac4f6edfda98917f8ad34faaa99372461a"
 """The commit of the last release."""
 
 OURS = Path("tests", "chaos")
