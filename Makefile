@@ -5,11 +5,11 @@ PIP = $(PYTHON) -m pip --quiet --quiet --disable-pip-version-check
 PORT = 8000
 
 .DEFAULT_GOAL = help
-.PHONY: help demo serve test testold lint format bench benchquick benchlong chaos docs migration clean
+.PHONY: help demo serve test testold lint format bench bench-quick bench-long chaos docs migration clean
 
 help: ## List the commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) \
-	  | while read -r name what; do printf 'make %-9s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1 \2/p' $(MAKEFILE_LIST) \
+	  | while read -r name what; do printf 'make %-11s %s\n' "$$name" "$$what"; done
 
 demo: .venv/installed ## Run 1,000 tasks on a private PostgreSQL and show how long they waited
 	@$(PYTHON) docs/demo/manage.py demo
@@ -46,10 +46,10 @@ bench: .venv/installed-dev ## Measure this queue and its peers, and what announc
 	$(PYTHON) -m tests.benchmarks.notify
 	$(PYTHON) -m tests.benchmarks.compare $(ARGS)
 
-benchquick: .venv/installed-dev ## Measure it beside one peer and the floor (a minute or two)
+bench-quick: .venv/installed-dev ## Measure it beside one peer and the floor (a minute or two)
 	$(PYTHON) -m tests.benchmarks.compare --quick
 
-benchlong: .venv/installed-dev ## Measure it beside millions of jobs and forgotten transactions (an hour and more)
+bench-long: .venv/installed-dev ## Measure it beside millions of jobs and forgotten transactions (an hour and more)
 	$(PYTHON) -m tests.benchmarks.flat $(ARGS)
 
 chaos: .venv/installed-dev ## Harm a queue at work for 20 minutes and judge what it did (ARGS="--seed 7")

@@ -15,13 +15,12 @@ import json
 import os
 import shutil
 import signal
-import statistics
 import struct
 import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ import psycopg
 
 from steady_queue import embedded
 from tests.benchmarks import machine, stores, table
+from tests.benchmarks.workloads import ONCE, QUICK, WORKLOADS
 
 ROOT = Path(__file__).parents[2]
 PEERS = Path(__file__).parent / "peers"
@@ -135,91 +135,11 @@ def _environment(name: str, requirements: list[str]) -> str:
     return python
 
 
-def enqueue(peer: Peer, processes: int, at_once: int, seconds: float = 4.0) -> dict[str, float]:
-    peer.begin()
-    started = [peer.start("enqueue_for", seconds, at_once) for _ in range(processes)]
-    figures = [peer.answer(process) for process in started]
-    return {
-        "rate": sum(figure["rate"] for figure in figures),
-        "client_us": statistics.mean(figure["cpu"] for figure in figures),
-    }
-
-
-def drain(peer: Peer, configuration: str) -> dict[str, float]:
-    """From the first task's body until the store shows that all have ended."""
-    count, store = peer.kind.jobs[configuration], peer.store
-    peer.begin()
-    peer.call("fill", count)
-    store.settle()
-    with peer.working(configuration) as workers:
-        peer.until_recorded(1)
-        before = [machine.cpu_seconds(*workers), machine.cpu_seconds(store.pid)]
-        peer.until_recorded(count)
-        while store.left(peer.kind.left):
-            time.sleep(0.002)
-        ended = time.time_ns()
-        after = [machine.cpu_seconds(*workers), machine.cpu_seconds(store.pid)]
-    recorded = peer.recorded()
-    if sorted(number for number, _ in recorded) != list(range(count)):
-        raise SystemExit(f"{peer}: {len(recorded)} bodies for {count} jobs, or not each once")
-    return {
-        "rate": count / ((ended - min(at for _, at in recorded)) / 1e9),
-        "worker_us": (after[0] - before[0]) / count * 1e6,
-        "server_us": (after[1] - before[1]) / count * 1e6,
-    }
-
-
-def latency(peer: Peer, count: int = 200) -> dict[str, float]:
-    """Milliseconds from before the call to the task's body, one job each 50 ms."""
-    peer.begin()
-    with peer.working("default"):
-        # The worker has run a job, and waits.
-        peer.call("fill", 1)
-        peer.until_recorded(1)
-        time.sleep(1)
-        called = peer.call("now_and_then", count, 0.05)
-        peer.until_recorded(count + 1)
-    began = dict(sorted(peer.recorded()[1:]))
-    waits = sorted((began[number] - at) / 1e6 for number, at in enumerate(called))
-    return {"p50": waits[len(waits) // 2], "p99": waits[len(waits) * 99 // 100]}
-
-
-def idle(peer: Peer, seconds: float = 60.0) -> dict[str, float]:
-    """What an idle worker in its default configuration asks its store, a second."""
-    peer.begin()
-    with peer.working("default"):
-        peer.call("fill", 1)
-        peer.until_recorded(1)
-        # Sessions report what they did with a delay of up to ten seconds.
-        time.sleep(15)
-        before = peer.store.answered()
-        time.sleep(seconds)
-        after = peer.store.answered()
-    return {peer.store.unit: (after - before - 1) / seconds}
-
-
-WORKLOADS: dict[str, Callable[[Peer], dict[str, float]]] = {
-    "enqueue one by one": lambda peer: enqueue(peer, 1, 1),
-    "enqueue one by one, 4 processes": lambda peer: enqueue(peer, 4, 1),
-    "enqueue 1,000 at once": lambda peer: enqueue(peer, 1, 1000) if peer.kind.bulk else {},
-    "drain, default configuration": lambda peer: drain(peer, "default"),
-    "drain, best configuration": lambda peer: drain(peer, "best"),
-    "enqueue to task body": latency,
-    "idle": idle,
-}
-QUICK = (
-    "enqueue one by one",
-    "enqueue 1,000 at once",
-    "drain, default configuration",
-    "drain, best configuration",
-)
-
-
 def run(peers: list[Peer], workloads: list[str], rounds: int) -> dict[str, Any]:
     """Figures by workload, peer and name, one for each round."""
     figures: dict[str, Any] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for workload in workloads:
-        for _ in range(1 if workload == "idle" else rounds):
+        for _ in range(1 if workload in ONCE else rounds):
             for peer in peers:
                 busy, began = machine.busy_seconds(), time.monotonic()
                 found = WORKLOADS[workload](peer)

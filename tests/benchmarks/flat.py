@@ -1,4 +1,4 @@
-"""What a claim of ten costs beside much else: ``make benchlong``.
+"""What a claim of ten costs beside much else: ``make bench-long``.
 
 Each state beside a queue with 1,000 ready jobs and nothing else in a database of its own on the
 same server, claim by claim in turns. At the end jobs come and go for an hour. ``--pace`` leaves

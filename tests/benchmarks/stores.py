@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
 
 from steady_queue import embedded
+
+STATEMENT = re.compile(rb"LOG:  (?:statement|execute [^:]*): ")
 
 TRANSACTIONS = """
     select xact_commit + xact_rollback from pg_stat_database where datname = current_database()
@@ -40,6 +44,12 @@ class Store(Protocol):
     def answered(self) -> int:
         """How often the server was asked so far, by this call, too."""
 
+    def snapshot(self) -> AbstractContextManager[object]:
+        """Hold one meanwhile."""
+
+    def log_statements(self) -> Callable[[], int] | None:
+        """Log those of new sessions; counts them. None where there are none."""
+
     def close(self) -> None: ...
 
 
@@ -52,6 +62,7 @@ class Postgres:
         self._server, self._name = server, name
         self.address = self._dsn(name)
         self.pid = int((folder / "server" / "data" / "postmaster.pid").read_text().split()[0])
+        self._log = server.log
         self._session: psycopg.Connection[Any] | None = None
 
     def _dsn(self, database: str) -> str:
@@ -90,6 +101,17 @@ class Postgres:
 
     def answered(self) -> int:
         return self._value(TRANSACTIONS)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        with psycopg.connect(self.address) as session:
+            session.execute("set transaction isolation level repeatable read")
+            session.execute("select count(*) from pg_class")
+            yield
+
+    def log_statements(self) -> Callable[[], int]:
+        self._steer(f"alter database {self._name} set log_statement = 'all'")
+        return lambda: len(STATEMENT.findall(self._log.read_bytes()))
 
     def _value(self, statement: str) -> int:
         assert self._session
@@ -152,6 +174,12 @@ class Redis:
     def answered(self) -> int:
         stats = dict(line.split(":") for line in self._cli("info", "stats").splitlines()[1:])
         return int(stats["total_commands_processed"])
+
+    def snapshot(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def log_statements(self) -> None:
+        return None
 
     def close(self) -> None:
         self._server.terminate()

@@ -122,7 +122,9 @@ def test_when_the_database_refuses_a_chunk_none_is_stored(sql, in_transaction, r
 def test_a_key_may_ask_the_database_and_write_to_it(sql):
     User.objects.create(username="ada")
     default_task_backend.enqueue_all([(one_a_user, (n,), {}) for n in range(CHUNK + 1)])
-    assert sql("select distinct limit_key from steady_queue_jobs") == [(f"{one_a_user.module_path}: 1",)]
+    assert sql("select distinct limit_key from steady_queue_jobs") == [
+        (f"{one_a_user.module_path}: 1",)
+    ]
 
 
 def test_wrappers_see_how_many_rows_a_statement_gave(db):

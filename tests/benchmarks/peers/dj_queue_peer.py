@@ -14,9 +14,10 @@ class Peer(DjangoPeer):
         "default": [[None]],
         "best": [[{"threads": 20, "processes": 2, "prefetch_multiplier": 10}]],
     }
-    jobs = {"default": 2000, "best": 20_000}
+    jobs = {"default": 2000, "best": 20_000, "limited": 2000}
     left = "select count(*) from dj_queue_jobs where finished_at is null"
     command = "dj_queue"
+    limits = True
 
     @staticmethod
     def configure(settings: dict[str, Any]) -> None:
@@ -29,3 +30,8 @@ class Peer(DjangoPeer):
             }
             settings["DATABASES"]["default"]["CONN_MAX_AGE"] = None
         settings["TASKS"] = {"default": backend}
+
+    @staticmethod
+    def limit(function: Any, to: int) -> Any:
+        function.concurrency_key, function.concurrency_limit = "bench", to
+        return DjangoPeer.limit(function, to)

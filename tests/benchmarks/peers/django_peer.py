@@ -17,6 +17,13 @@ class DjangoPeer(BasePeer):
         """Add to Django's settings what the product needs."""
         raise NotImplementedError
 
+    @staticmethod
+    def limit(function: Any, to: int) -> Any:
+        """A task of the function, of which so many may run at once where it ``limits``."""
+        from django.tasks import task
+
+        return task()(function)
+
     def _django(self) -> None:
         import django
 
@@ -25,9 +32,9 @@ class DjangoPeer(BasePeer):
 
     def connect(self) -> None:
         self._django()
-        from bench_tasks import noop
+        from bench_tasks import limited, noop
 
-        self.noop = noop
+        self.noop, self.limited = noop, limited
 
     def install(self) -> None:
         self._django()
@@ -40,6 +47,10 @@ class DjangoPeer(BasePeer):
 
     def enqueue_many(self, numbers: range) -> None:
         self.noop.get_backend().enqueue_all([(self.noop, [number], {}) for number in numbers])
+
+    def enqueue_limited(self, numbers: range, to: int) -> None:
+        for number in numbers:
+            self.limited[to].enqueue(number)
 
     def work(self, options: Any) -> None:
         os.environ["BENCH_OPTIONS"] = json.dumps(options)

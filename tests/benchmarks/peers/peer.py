@@ -22,14 +22,20 @@ class BasePeer:
     workers: dict[str, Any] = {}
     """Arguments of ``work`` for each process of a configuration: "default" and "best"."""
 
-    jobs = {"default": 20_000, "best": 20_000}
-    """In a drain of each configuration: enough for some seconds."""
+    jobs = {"default": 20_000, "best": 20_000, "limited": 5000}
+    """In a drain of each configuration, and of jobs with one limit key: enough for some seconds."""
 
     left = ""
     """What the store has to be asked for the number of jobs that have not ended."""
 
     bulk = True
     """Whether it has a call that enqueues many at once."""
+
+    fast = False
+    """Whether a drain of 200,000 jobs takes seconds."""
+
+    limits = False
+    """Whether it limits how many jobs of a key run at once."""
 
     def install(self) -> None:
         """Make its tables in an empty database."""
@@ -45,6 +51,10 @@ class BasePeer:
     def enqueue_many(self, numbers: range) -> None:
         for number in numbers:
             self.enqueue(number)
+
+    def enqueue_limited(self, numbers: range, to: int) -> None:
+        """At most so many of them at once."""
+        raise NotImplementedError
 
     def work(self, *arguments: Any) -> None:
         """Be a worker, until killed."""
@@ -106,6 +116,8 @@ def main() -> None:
         if command == "fill":
             for first in range(0, values[0], 1000):
                 peer.enqueue_many(range(first, min(first + 1000, values[0])))
+        elif command == "fill_limited":
+            peer.enqueue_limited(range(values[0]), values[1])
         elif command == "enqueue_for":
             print(json.dumps(_enqueue_for(peer, *values)))
         else:

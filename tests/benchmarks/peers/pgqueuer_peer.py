@@ -26,6 +26,7 @@ async def _connect() -> Any:
 class Peer(BasePeer):
     requirements = ["pgqueuer", "asyncpg", "uvloop"]
     workers = {"default": [[10]], "best": [[200], [200]]}
+    fast = True
     left = "select count(*) from pgqueuer"
 
     def connect(self) -> None:

@@ -21,6 +21,7 @@ class Peer(BasePeer):
     requirements = ["psycopg[binary]"]
     workers = {"default": [[1]], "best": [[200], [200]]}
     jobs = {"default": 5000, "best": 20_000}
+    fast = True
     left = "select count(*) from job"
 
     def connect(self) -> None:

@@ -11,10 +11,11 @@ class Peer(DjangoPeer):
     requirements = ["steady-queue==0.3.0", "psycopg[binary,pool]"]
     # The best of six tried.
     workers = {"default": [[None]], "best": [[{"processes": 2, "threads": 8}]]}
-    jobs = {"default": 1000, "best": 3000}
+    jobs = {"default": 1000, "best": 3000, "limited": 1000}
     left = "select count(*) from steady_queue_job where finished_at is null"
     command = "steady_queue"
     bulk = False
+    limits = True
 
     @staticmethod
     def configure(settings: dict[str, Any]) -> None:
@@ -28,6 +29,12 @@ class Peer(DjangoPeer):
         }
         if options():
             _configure_workers(settings, **options())
+
+    @staticmethod
+    def limit(function: Any, to: int) -> Any:
+        from steady_queue.concurrency import limits_concurrency
+
+        return limits_concurrency(key="bench", to=to)(DjangoPeer.limit(function, to))
 
     def enqueue_many(self, numbers: range) -> None:
         for number in numbers:

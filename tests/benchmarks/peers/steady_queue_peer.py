@@ -14,6 +14,7 @@ class Peer(DjangoPeer):
         select (select count(*) from steady_queue_ready)
           + (select count(*) from steady_queue_running)"""
     command = "steady_queue"
+    fast = limits = True
 
     @staticmethod
     def configure(settings: dict[str, Any]) -> None:
@@ -25,3 +26,9 @@ class Peer(DjangoPeer):
         }
         if options():
             settings["STEADY_QUEUE"] = {"workers": [options()]}
+
+    @staticmethod
+    def limit(function: Any, to: int) -> Any:
+        from steady_queue.concurrency import limits_concurrency
+
+        return limits_concurrency(key="bench", to=to)(DjangoPeer.limit(function, to))
