@@ -5,6 +5,7 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.tasks import default_task_backend, task
 from django.tasks.signals import task_enqueued
+from django.utils.functional import SimpleLazyObject
 
 from steady_queue.arguments import Arguments, SerializationError
 from steady_queue.backend import CHUNK
@@ -122,9 +123,21 @@ def test_when_the_database_refuses_a_chunk_none_is_stored(sql, in_transaction, r
 def test_a_key_may_ask_the_database_and_write_to_it(sql):
     User.objects.create(username="ada")
     default_task_backend.enqueue_all([(one_a_user, (n,), {}) for n in range(CHUNK + 1)])
-    assert sql("select distinct limit_key from steady_queue_jobs") == [
-        (f"{one_a_user.module_path}: 1",)
-    ]
+    [(key,)] = sql("select distinct limit_key from steady_queue_jobs")
+    assert key == f"{one_a_user.module_path}: 1"
+
+
+def test_a_lazy_argument_may_ask_the_database_and_write_to_it(sql):
+    def load():
+        [user] = User.objects.iterator()
+        user.first_name = "Ada"
+        user.save()
+        return user
+
+    User.objects.create(username="ada")
+    default_task_backend.enqueue_all([*names(CHUNK), (noop, ([SimpleLazyObject(load)],), {})])
+    assert User.objects.get().first_name == "Ada"
+    assert sql(JOBS) == [(CHUNK + 1,)]
 
 
 def test_wrappers_see_how_many_rows_a_statement_gave(db):
