@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import batched, repeat, zip_longest
+from itertools import batched, starmap, zip_longest
 from typing import Any, NoReturn
 
 from django.core.checks import CheckMessage
@@ -113,35 +113,22 @@ class SteadyQueueBackend(BaseTaskBackend):
 
     def _store(self, calls: Sequence[Call], change: Change | None = None) -> list[Result]:
         """Results of the calls. What is stored of each is what ``change`` makes of it."""
-        # All of them first: a key is the project's code, which may ask the database.
-        keys = [limit_key(*call) for call in calls]
+        jobs: Iterable[queries.NewJob] = starmap(as_job, calls)
+        if change:
+            jobs = map(change, jobs)
         if len(calls) <= CHUNK:
-            return self._receive(*self._send(calls, keys, repeat(None), change))
-        # So may a lazy argument, as request.user is, when it is read.
-        texts = [
-            None if Arguments.is_plain(*call[1:]) else Arguments.serialize(*call[1:])
-            for call in calls
-        ]
-        chunks = zip(
-            batched(calls, CHUNK), batched(keys, CHUNK), batched(texts, CHUNK), strict=True
-        )
+            return self._receive(*self._send(calls, list(jobs)))
+        if not all(starmap(_is_inert, calls)):
+            jobs = list(jobs)
+        chunks = zip(batched(calls, CHUNK), batched(jobs, CHUNK), strict=True)
         with sending_ahead(steady_queue.database):
-            sent = [self._send(*chunk, change) for chunk in chunks]
+            sent = [self._send(*chunk) for chunk in chunks]
             return [result for chunk in sent for result in self._receive(*chunk)]
 
     def _send(
-        self,
-        calls: Sequence[Call],
-        keys: Iterable[str | None],
-        texts: Iterable[str | None],
-        change: Change | None,
+        self, calls: Sequence[Call], jobs: Sequence[queries.NewJob]
     ) -> tuple[Any, list[Result]]:
         """The cursor by which the jobs were sent, and their results without what it answers."""
-        jobs = [
-            as_job(*call, key, text) for call, key, text in zip(calls, keys, texts, strict=False)
-        ]
-        if change:
-            jobs = [change(job) for job in jobs]
         cursor = take_cursor(steady_queue.database)
         reach("enqueue.before")
         if len(jobs) == 1:
@@ -195,16 +182,16 @@ class SteadyQueueBackend(BaseTaskBackend):
         )
 
 
-def as_job(
-    task: SteadyQueueTask,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    key: str | None,
-    text: str | None = None,
-) -> queries.NewJob:
-    """The row of one call, whose ``limit_key`` this is, and the text of its arguments, if it is
-    made already. Raises SerializationError."""
-    arguments = text or Arguments.serialize(args, kwargs)
+def _is_inert(task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether to make the job runs no code of the project's, which might ask the database: the key
+    of a limit may be a function, and a lazy argument is loaded."""
+    return not callable(task.concurrency_key) and Arguments.is_plain(args, kwargs)
+
+
+def as_job(task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> queries.NewJob:
+    """The row of one call. Raises SerializationError."""
+    arguments = Arguments.serialize(args, kwargs)
+    key = limit_key(task, args, kwargs)
     return queries.NewJob(
         task.module_path,
         task.queue_name,

@@ -11,7 +11,6 @@ import psycopg
 from steady_queue import queries
 from steady_queue.arguments import Arguments
 from steady_queue.backend import as_job
-from steady_queue.concurrency import limit_key
 from steady_queue.connections import LOST
 from steady_queue.crash_points import reach
 from steady_queue.cron import Cron, find_zone
@@ -157,5 +156,4 @@ def _new_job(due: DueTask, run_after: datetime | None) -> NewJob:
     queue = due.queue or task.queue_name
     priority = task.priority if due.priority is None else due.priority
     args, kwargs = Arguments.deserialize(due.arguments)
-    enqueued = as_enqueued(task, due.backend, queue, priority, run_after)
-    return as_job(enqueued, args, kwargs, limit_key(enqueued, args, kwargs))
+    return as_job(as_enqueued(task, due.backend, queue, priority, run_after), args, kwargs)

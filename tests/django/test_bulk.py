@@ -1,5 +1,7 @@
 """Enqueueing many more jobs than one statement takes."""
 
+import time
+
 import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, OperationalError, connection, transaction
@@ -11,12 +13,15 @@ from steady_queue.arguments import Arguments, SerializationError
 from steady_queue.backend import CHUNK
 from steady_queue.concurrency import limits_concurrency
 from tests.app.tasks import limited, noop
+from tests.conftest import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 JOBS = "select count(*) from steady_queue_jobs"
 
-WAITING = "select count(*) from pg_locks where relation = 'steady_queue_jobs'::regclass"
+WAITING = """
+    select from pg_locks where relation = 'steady_queue_jobs'::regclass and not granted
+"""
 
 REFUSE = """
     alter table steady_queue_jobs add constraint refused check (arguments #>> '{args,1}' <> %s)
@@ -58,27 +63,39 @@ def test_what_one_statement_takes_is_one_statement(db, django_assert_num_queries
         default_task_backend.enqueue_all(names(CHUNK + 1))
 
 
-def test_the_next_chunk_is_made_while_the_server_stores_the_one_before(
-    other, monkeypatch, connect_with
-):
-    """The server cannot store anything before the arguments of the last job were read."""
-    connect_with(options="-c lock_timeout=60s")
+def plain(count):
+    return [(noop, (None, number), {}) for number in range(count)]
+
+
+@pytest.fixture
+def when_serialized(monkeypatch):
+    """Does something when the arguments of the job of this number are made."""
+
+    def when_serialized(number, act):
+        def serialize(args, kwargs):
+            if args[1] == number:
+                act()
+            return as_usual(args, kwargs)
+
+        as_usual = Arguments.serialize
+        monkeypatch.setattr(Arguments, "serialize", serialize)
+
+    return when_serialized
+
+
+def test_the_next_chunk_is_made_while_the_server_stores_the_one_before(other, when_serialized):
+    """The server waits for us with the first before the arguments of the last job are made."""
     blocker, watcher = other(), other(autocommit=True)
     blocker.execute("lock table steady_queue_jobs in share mode")
-    reached = []
 
-    def serialize(args, kwargs):
-        if args[1] == CHUNK:
-            [(waiting,)] = watcher.execute(WAITING)
-            reached.append(waiting)
-            blocker.commit()
-        return as_usual(args, kwargs)
+    def until_the_server_waits():
+        deadline = time.monotonic() + PATIENCE
+        while not watcher.execute(WAITING).fetchall():
+            assert time.monotonic() < deadline
+        blocker.commit()
 
-    as_usual = Arguments.serialize
-    monkeypatch.setattr(Arguments, "serialize", serialize)
-    results = default_task_backend.enqueue_all(names(CHUNK + 1))
-    assert len(results) == CHUNK + 1
-    assert reached
+    when_serialized(CHUNK, until_the_server_waits)
+    assert len(default_task_backend.enqueue_all(plain(CHUNK + 1))) == CHUNK + 1
 
 
 @pytest.fixture(params=["by itself", "in a transaction"])
@@ -92,10 +109,12 @@ def in_transaction(request, transactional_db):
             noop.enqueue(0, "after")
 
 
-@pytest.mark.parametrize("bad", [(noop, (object(),), {}), (limited, (), {})])
+@pytest.mark.parametrize(
+    "bad", [(noop, ("a\x00b",), {}), (noop, (object(),), {}), (limited, (), {})]
+)
 def test_when_one_of_the_last_chunk_is_refused_none_is_stored(sql, in_transaction, bad):
     with pytest.raises((SerializationError, TypeError)):
-        default_task_backend.enqueue_all([*names(CHUNK * 3), bad])
+        default_task_backend.enqueue_all([*plain(CHUNK * 3), bad])
     assert sql(JOBS) == [(0,)]
 
 
@@ -107,7 +126,7 @@ def test_when_the_database_refuses_a_chunk_none_is_stored(sql, in_transaction, r
         heard.append(task_result)
 
     task_enqueued.connect(hear)
-    calls = names(CHUNK * 3 + 1)
+    calls = plain(CHUNK * 3 + 1)
     with connection.cursor() as cursor:
         cursor.execute(REFUSE, [str(refused)])
     with pytest.raises(IntegrityError, match="refused"):
@@ -153,18 +172,15 @@ def test_wrappers_see_how_many_rows_a_statement_gave(db):
     assert counts == [1, 1]
 
 
-def test_a_connection_lost_between_chunks_is_an_error_and_stores_none(other, monkeypatch, sql):
+def test_a_connection_lost_between_chunks_is_an_error_and_stores_none(other, when_serialized, sql):
     session = other(autocommit=True)
-
-    def serialize(args, kwargs):
-        if args[1] == CHUNK:
-            pid = connection.connection.info.backend_pid
-            session.execute("select pg_terminate_backend(%s, 10000)", [pid])
-        return as_usual(args, kwargs)
-
-    as_usual = Arguments.serialize
-    monkeypatch.setattr(Arguments, "serialize", serialize)
+    when_serialized(
+        CHUNK,
+        lambda: session.execute(
+            "select pg_terminate_backend(%s, 10000)", [connection.connection.info.backend_pid]
+        ),
+    )
     with pytest.raises(OperationalError):
-        default_task_backend.enqueue_all(names(CHUNK * 3))
+        default_task_backend.enqueue_all(plain(CHUNK * 3))
     connection.close()
     assert sql(JOBS) == [(0,)]
