@@ -13,7 +13,8 @@ from datetime import timedelta
 from traceback import format_stack
 from typing import Any
 
-from django.db import connections
+import psycopg
+from django.db import Error, connections
 
 import steady_queue
 from steady_queue.logs import about
@@ -148,6 +149,11 @@ class Timeouts:
             if deadline.due and not error.args:
                 error.args = deadline.error().args
             raise
+        except (psycopg.Error, Error) as error:
+            # A transaction that was interrupted while it ended says so instead.
+            if deadline.due and _comes_of_timeout(error):
+                raise deadline.error() from error
+            raise
         finally:
             # Not in a function of its own: the exception can come where one begins.
             while True:
@@ -191,6 +197,12 @@ class Timeouts:
         if not deadline.due:
             deadline.enforce()
         return float("inf") if _is_stuck(deadline) else deadline.at + STOPS_WITHIN
+
+
+def _comes_of_timeout(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, TaskTimeout):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _is_stuck(deadline: Deadline) -> bool:

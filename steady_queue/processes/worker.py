@@ -17,6 +17,7 @@ from steady_queue.performer import timed_out, unrecordable
 from steady_queue.processes.crew import STALLED, Crew
 from steady_queue.processes.figures import Figures
 from steady_queue.processes.loop import EX_TEMPFAIL, Loop
+from steady_queue.processes.marks import Marks
 from steady_queue.processes.started import StartedJobs
 from steady_queue.queries import ClaimedJob, Outcome
 
@@ -30,15 +31,6 @@ REFUSED = (psycopg.DataError, psycopg.IntegrityError)
 
 REPLY_LOST_FOR = 25.0
 """Seconds after which a statement whose connection was lost has ended, one way or the other."""
-
-MARK_EVERY, MARK_AGAIN, MARK_SELDOM = 500, 0.05, 0.5
-"""Jobs after which the marks of the lanes are moved up, and seconds between two moves: seldom where
-they pile up. Under an old transaction each leaves a version of a row behind, and every claim reads
-it."""
-
-PILE_UP_FOR = 60.0
-"""Seconds for which moves are seldom after a lane went to another page: being seldom, they fill one
-in half of them."""
 
 
 def silent_for() -> float:
@@ -68,9 +60,7 @@ class Worker(Loop):
         self.rest = Rest(self.listener, options.polling_interval.total_seconds())
         self.crew = Crew(options.threads, str(self.process_id), started, self.ring)
         self.figures = Figures(self.database)
-        self._since_mark, self._mark_at = 0, 0.0
-        self._claimed_from: set[tuple[str, int]] = set()
-        self._pile_up_until = 0.0
+        self.marks = Marks(self.database)
         self._busy: list[Outcome] = []
         self._told = False
         self._last_try_in = 0.0
@@ -110,7 +100,7 @@ class Worker(Loop):
         jobs = self.hand_in_and_claim(finished, room)
         self.crew.start(jobs)
         self._disown()
-        self._move_marks(jobs)
+        self.marks.move_when_due(jobs)
         self._told |= self.listener.is_told()
         self.listener.looked(found=bool(jobs))
         seconds = self._rest_after(len(jobs), room)
@@ -320,14 +310,3 @@ class Worker(Loop):
         if isinstance(error, psycopg.Error) and error.sqlstate == "SQ001":
             logger.warning("unregistered: process=%s; a new one takes its place", self.name)
             self.stop()
-
-    def _move_marks(self, claimed: list[ClaimedJob]) -> None:
-        self._since_mark += len(claimed)
-        self._claimed_from.update((job.queue, job.priority) for job in claimed)
-        if self._since_mark >= MARK_EVERY and time.monotonic() >= self._mark_at:
-            self._since_mark, self._mark_at = 0, time.monotonic() + MARK_SELDOM
-            if queries.move_marks(self.database.connection(), self._claimed_from):
-                self._pile_up_until = time.monotonic() + PILE_UP_FOR
-            self._claimed_from.clear()
-            if time.monotonic() >= self._pile_up_until:
-                self._mark_at = time.monotonic() + MARK_AGAIN

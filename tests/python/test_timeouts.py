@@ -6,7 +6,9 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import django
+import psycopg
 import pytest
+from django.db import DatabaseError
 from django.tasks import task
 from django.tasks.exceptions import InvalidTask
 
@@ -101,6 +103,49 @@ def test_an_exception_on_its_way_does_not_outlive_the_call(watched):
     thread.join()
     assert ends == [f"the task ran for more than {MOMENT}", 499500]
     assert watched._running == set()
+
+
+def ends_of(watched, call):
+    """What comes out of a call that is stopped by its timeout."""
+    ends = []
+
+    def run():
+        try:
+            watched.call(JOB, None, MOMENT, call)
+        except Exception as exception:
+            ends.append((type(exception), type(exception.__cause__)))
+
+    thread = in_thread(run)
+    while thread.is_alive():
+        watched.enforce()
+    return ends
+
+
+@pytest.mark.parametrize("error", [DatabaseError, psycopg.OperationalError])
+def test_a_transaction_that_could_not_end_for_the_timeout_has_timed_out(watched, error):
+    """As one whose end was interrupted, too, with its driver busy."""
+
+    def leave_a_transaction():
+        try:
+            while True:
+                pass
+        finally:
+            raise error("can't change 'autocommit' now")
+
+    assert ends_of(watched, leave_a_transaction) == [(TaskTimeout, error)]
+
+
+@pytest.mark.parametrize("error", [DatabaseError, ValueError])
+def test_a_task_that_stops_and_then_fails_has_failed(watched, error):
+    def stop_and_fail():
+        try:
+            while True:
+                pass
+        except TaskTimeout:
+            pass
+        raise error
+
+    assert ends_of(watched, stop_and_fail) == [(error, type(None))]
 
 
 def test_a_call_that_has_ended_is_never_interrupted(watched):

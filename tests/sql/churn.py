@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from steady_queue import queries
-from steady_queue.processes.worker import MARK_EVERY
+from steady_queue.processes.marks import MOVE_AFTER
 
 ENQUEUE = """
     select count(*) from steady_queue_enqueue_jobs(
@@ -21,7 +21,7 @@ ENDED = """
     insert into steady_queue_outcomes (job, status, attempt, lost_starts, finished_at)
     select id, 'successful', 1, 0, clock_timestamp() from ended
 """
-HALF = MARK_EVERY // 2
+HALF = MOVE_AFTER // 2
 
 CLAIM = "select * from steady_queue_claim_jobs(%s, '{*}', 10)"
 

@@ -7,17 +7,10 @@ from steady_queue import queries
 from steady_queue.configuration import Dispatcher as DispatcherOptions
 from steady_queue.configuration import Worker as WorkerOptions
 from steady_queue.listener import Listener
-from steady_queue.processes import worker as worker_module
 from steady_queue.processes.dispatcher import Dispatcher
 from steady_queue.processes.scheduler import Scheduler
 from steady_queue.processes.started import StartedJobs
-from steady_queue.processes.worker import (
-    MARK_AGAIN,
-    MARK_EVERY,
-    MARK_SELDOM,
-    PILE_UP_FOR,
-    Worker,
-)
+from steady_queue.processes.worker import Worker
 from tests.conftest import PATIENCE
 
 
@@ -147,19 +140,6 @@ def test_a_worker_that_cannot_claim_leaves_its_place_to_those_behind(
     worker._step()
     behind.connection.execute("select 1")
     assert behind.drain()
-
-
-def test_marks_are_moved_seldom_for_a_minute_after_their_old_versions_piled_up(
-    worker, clock, monkeypatch
-):
-    monkeypatch.setattr(worker_module, "time", clock)
-    wanted = (MARK_AGAIN, MARK_SELDOM, MARK_SELDOM, MARK_AGAIN)
-    for piles_up, wait in zip((False, True, False, False), wanted, strict=True):
-        monkeypatch.setattr(queries, "move_marks", lambda *_, answer=piles_up: answer)
-        clock.now += PILE_UP_FOR / 2
-        worker._since_mark = MARK_EVERY
-        worker._move_marks([])
-        assert worker._mark_at == clock.now + wait
 
 
 def test_a_dispatcher_remembers_what_it_heard_until_it_has_looked(dispatcher, monkeypatch):
