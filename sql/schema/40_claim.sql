@@ -570,6 +570,21 @@ $$;
 comment on function steady_queue_is_quiet is 'Whether a worker of these queues that waits may sleep.';
 
 
+-- Where the mark of a lane may go once nothing can appear at or below the position noted for it: to what
+-- stands first in the lane.
+create function steady_queue_next_mark(p_lane integer, p_mark bigint, p_noted bigint) returns bigint
+language sql stable
+begin atomic
+  select least(p_noted + 1, (
+    select r.position from steady_queue_ready r
+    where r.lane = p_lane and r.position >= p_mark
+    order by r.position
+    limit 1));
+end;
+comment on function steady_queue_next_mark is
+  'The first position of a lane, or the one after that which was noted: nothing stands before it.';
+
+
 -- Moves the marks of the lanes up, in two steps, so that claims do not walk over the dead entries
 -- that an old snapshot, or a transaction that writes for long, keeps in the index. Whoever enters
 -- ready takes the lock of positions and has its transaction id before it draws a position. So, with
@@ -599,18 +614,18 @@ begin
   end;
   -- A statement of its own: it sees what those who entered have committed.
   update steady_queue_lanes l
-  set mark = case when l.noted_xid is null then l.mark else greatest(l.mark, least(
-      l.noted_position + 1,
-      (select r.position from steady_queue_ready r
-       where r.lane = l.id and r.position >= l.mark
-       order by r.position limit 1))) end,
+  set mark = case when l.noted_xid is null then l.mark
+      else greatest(l.mark, steady_queue_next_mark(l.id, l.mark, l.noted_position)) end,
     noted_position = v_last,
-    noted_xid = v_xid
+    -- What was proven of a position stays so.
+    noted_xid = case when l.noted_position = v_last then l.noted_xid else v_xid end
   where l.id in (
     select l.id from steady_queue_lanes l
     join (select distinct * from unnest(p_queues, p_priorities)) as c(queue, priority)
       on l.queue = c.queue and l.priority = c.priority
-    where (l.noted_position is null or l.noted_position < v_last)
+    where (l.noted_position is null or l.noted_position < v_last
+        -- Nothing was enqueued since, and some of what was there is gone.
+        or l.mark < steady_queue_next_mark(l.id, l.mark, l.noted_position))
       -- Newer than our own: from before a restore into another server. Noted anew, and not trusted.
       and (l.noted_xid is null
         or l.noted_xid < pg_snapshot_xmin(pg_current_snapshot())

@@ -204,6 +204,27 @@ class TestMarks:
         self.advance()
         assert self.mark() == job + 1
 
+    def test_it_goes_on_while_jobs_are_only_taken(self):
+        worker = queries.register_process(self.other(), "worker", "w", None, "h", 1)
+        jobs = [self.enqueue(self.session) for _ in range(6)]
+        self.advance()
+        self.advance()
+        marks = [self.mark()]
+        for _ in range(3):
+            self.session.execute("select steady_queue_claim_jobs(%s, '{*}', 2)", (worker,))
+            self.advance()
+            marks.append(self.mark())
+        assert marks == [jobs[0], jobs[2], jobs[4], jobs[5] + 1]
+
+    def test_it_stands_still_where_nothing_was_taken_or_enqueued(self):
+        self.enqueue(self.session)
+        version = "select ctid from steady_queue_lanes order by id"
+        self.advance()
+        self.advance()
+        rows = self.session.execute(version).fetchall()
+        self.advance()
+        assert self.session.execute(version).fetchall() == rows
+
     def test_a_transaction_id_from_before_a_restore_is_thrown_away(self):
         self.session.execute(
             "update steady_queue_lanes set noted_position = 10^12, noted_xid = '999999999999'"
