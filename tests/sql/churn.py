@@ -41,11 +41,12 @@ class Churn:
         """Add so many jobs that have ended."""
         self.session.execute(ENDED, [count])
 
-    def run(self, count: int) -> None:
-        """Ends half way between two moves of the mark."""
+    def run(self, count: int, *, enqueue: bool = True) -> None:
+        """So many come and go, or only go. Ends half way between two moves of the mark."""
         finished: list[queries.Outcome] = []
         for number in range(count // HALF):
-            self.enqueue(HALF)
+            if enqueue:
+                self.enqueue(HALF)
             _, jobs = queries.finish_and_claim_jobs(
                 self.session, self.worker, finished, True, ["*"], HALF
             )

@@ -62,13 +62,25 @@ def test_of_jobs_that_each_have_a_limit_of_their_own(churn, count):
     assert churn.buffers_of(claim, count, churn.worker, count) <= MOST_LIMITED * count
 
 
-def test_while_an_old_snapshot_is_held(churn, other):
-    queries.ensure_lanes(churn.session, [(f"idle {number}", 0) for number in range(50)])
-    few = buffers(churn)
+def hold_snapshot(other):
     reader = other()
     reader.execute("set transaction isolation level repeatable read")
     reader.execute("select count(*) from steady_queue_ready")
+
+
+def test_while_an_old_snapshot_is_held(churn, other):
+    queries.ensure_lanes(churn.session, [(f"idle {number}", 0) for number in range(50)])
+    few = buffers(churn)
+    hold_snapshot(other)
     churn.run(CHURNED)
+    assert buffers(churn) <= MOST * few
+
+
+def test_while_a_backlog_is_worked_off_under_an_old_snapshot(churn, other):
+    few = buffers(churn)
+    churn.enqueue(CHURNED)
+    hold_snapshot(other)
+    churn.run(CHURNED, enqueue=False)
     assert buffers(churn) <= MOST * few
 
 
