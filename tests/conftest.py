@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import connections
+from django.tasks.signals import task_enqueued
 
 from steady_queue import queries
 from steady_queue.configuration import Options
@@ -50,6 +51,19 @@ def connect_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None
     yield connect_with
     monkeypatch.undo()
     connections["default"].close()
+
+
+@pytest.fixture
+def enqueued() -> Iterator[list[tuple[Any, Any]]]:
+    """The (sender, result) of each task_enqueued."""
+    heard: list[tuple[Any, Any]] = []
+
+    def hear(sender: Any, task_result: Any, **kwargs: Any) -> None:
+        heard.append((sender, task_result))
+
+    task_enqueued.connect(hear)
+    yield heard
+    task_enqueued.disconnect(hear)
 
 
 @pytest.fixture

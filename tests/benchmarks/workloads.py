@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from tests.benchmarks import machine
@@ -117,32 +117,45 @@ def statements(peer: Peer) -> Figures:
     said = peer.store.log_statements()
     if not said:
         return {}
+    return {"to_enqueue": _said_to_enqueue(peer, said), "to_run": _said_to_run(peer, said)}
+
+
+def _said_to_enqueue(peer: Peer, said: Callable[[], int]) -> float:
     counts = [said()]
     for calls in (20, 120):
         peer.call("now_and_then", calls, 0)
         counts.append(said())
     # What each process asks once falls out.
-    enqueued = ((counts[2] - counts[1]) - (counts[1] - counts[0])) / 100
+    return ((counts[2] - counts[1]) - (counts[1] - counts[0])) / 100
+
+
+def _said_to_run(peer: Peer, said: Callable[[], int]) -> float:
     jobs = peer.kind.jobs["default"]
     _fill(peer, "fill", jobs)
-    said = peer.store.log_statements()
-    assert said
+    # In the new database, too.
+    peer.store.log_statements()
     with peer.working("default"):
         peer.until_recorded(1)
         before = said()
         peer.until_recorded(jobs)
         _until_ended(peer)
-        return {"to_enqueue": enqueued, "to_run": (said() - before) / jobs}
+        return (said() - before) / jobs
+
+
+@contextmanager
+def _at_rest(peer: Peer, seconds: float) -> Iterator[None]:
+    """With a worker in its default configuration that has run a job and waits since."""
+    peer.begin()
+    with peer.working("default"):
+        peer.call("fill", 1)
+        peer.until_recorded(1)
+        time.sleep(seconds)
+        yield
 
 
 def latency(peer: Peer, count: int = 200) -> Figures:
     """Milliseconds from before the call to the task's body, one job each 50 ms."""
-    peer.begin()
-    with peer.working("default"):
-        # The worker has run a job, and waits.
-        peer.call("fill", 1)
-        peer.until_recorded(1)
-        time.sleep(1)
+    with _at_rest(peer, 1):
         called = peer.call("now_and_then", count, 0.05)
         peer.until_recorded(count + 1)
     began = dict(sorted(peer.recorded()[1:]))
@@ -152,12 +165,8 @@ def latency(peer: Peer, count: int = 200) -> Figures:
 
 def idle(peer: Peer, seconds: float = 60.0) -> Figures:
     """What an idle worker in its default configuration asks its store, a second."""
-    peer.begin()
-    with peer.working("default"):
-        peer.call("fill", 1)
-        peer.until_recorded(1)
-        # Sessions report what they did with a delay of up to ten seconds.
-        time.sleep(15)
+    # Sessions report what they did with a delay of up to ten seconds.
+    with _at_rest(peer, 15):
         before = peer.store.answered()
         time.sleep(seconds)
         after = peer.store.answered()

@@ -232,18 +232,11 @@ def test_no_calls_are_no_statement(db, django_assert_num_queries):
         ((limited, (), {}), TypeError),
     ],
 )
-def test_when_one_of_many_is_refused_none_is_stored_and_none_announced(sql, bad, error):
-    heard = []
-
-    def hear(task_result, **kwargs):
-        heard.append(task_result)
-
-    task_enqueued.connect(hear)
+def test_when_one_of_many_is_refused_none_is_stored_and_none_announced(sql, enqueued, bad, error):
     with pytest.raises(error):
         default_task_backend.enqueue_all([*several(1, 2), bad, *several(3)])
-    task_enqueued.disconnect(hear)
     assert sql(JOBS) == [(0,)]
-    assert heard == []
+    assert enqueued == []
 
 
 def test_when_todays_settings_refuse_one_of_many_none_is_stored(sql, settings):

@@ -6,7 +6,6 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.tasks import default_task_backend, task
-from django.tasks.signals import task_enqueued
 from django.utils.functional import SimpleLazyObject
 
 from steady_queue.arguments import Arguments, SerializationError
@@ -38,13 +37,6 @@ def names(count):
     return [(limited, (f"key {number % 40}", number), {}) for number in range(count)]
 
 
-def numbers_stored(sql):
-    return [
-        Arguments.deserialize(text)[0][1]
-        for (text,) in sql("select arguments::text from steady_queue_jobs order by id")
-    ]
-
-
 @pytest.mark.parametrize("options", [{}, {"prepare_threshold": 2}, {"server_side_binding": True}])
 def test_ten_thousand_limited_jobs_are_enqueued_in_order(sql, connect_with, options):
     connect_with(**options)
@@ -52,7 +44,7 @@ def test_ten_thousand_limited_jobs_are_enqueued_in_order(sql, connect_with, opti
     assert [result.args[1] for result in results] == list(range(10_000))
     stored = sql("select id, arguments::text from steady_queue_jobs order by id")
     assert [int(result.id) for result in results] == [job for job, _ in stored]
-    assert numbers_stored(sql) == list(range(10_000))
+    assert [Arguments.deserialize(text)[0][1] for _, text in stored] == list(range(10_000))
     assert all(result.enqueued_at for result in results)
 
 
@@ -119,23 +111,16 @@ def test_when_one_of_the_last_chunk_is_refused_none_is_stored(sql, in_transactio
 
 
 @pytest.mark.parametrize("refused", [0, CHUNK, CHUNK * 3])
-def test_when_the_database_refuses_a_chunk_none_is_stored(sql, in_transaction, refused):
-    heard = []
-
-    def hear(task_result, **kwargs):
-        heard.append(task_result)
-
-    task_enqueued.connect(hear)
+def test_when_the_database_refuses_a_chunk_none_is_stored(sql, in_transaction, enqueued, refused):
     calls = plain(CHUNK * 3 + 1)
     with connection.cursor() as cursor:
         cursor.execute(REFUSE, [str(refused)])
     with pytest.raises(IntegrityError, match="refused"):
         default_task_backend.enqueue_all(calls)
-    task_enqueued.disconnect(hear)
     with connection.cursor() as cursor:
         cursor.execute("alter table steady_queue_jobs drop constraint refused")
     assert sql(JOBS) == [(0,)]
-    assert heard == []
+    assert enqueued == []
     assert len(default_task_backend.enqueue_all(calls)) == len(calls)
 
 

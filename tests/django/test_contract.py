@@ -81,19 +81,6 @@ def tasks(settings):
     return change
 
 
-@pytest.fixture
-def enqueued():
-    """The (sender, result) of each task_enqueued."""
-    heard = []
-
-    def hear(sender, task_result, **kwargs):
-        heard.append((sender, task_result))
-
-    task_enqueued.connect(hear)
-    yield heard
-    task_enqueued.disconnect(hear)
-
-
 def test_the_default_backend_is_the_one_in_tasks():
     assert default_task_backend == task_backends["default"]
     assert isinstance(task_backends["default"], SteadyQueueBackend)

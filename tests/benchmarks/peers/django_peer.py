@@ -60,5 +60,12 @@ class DjangoPeer(BasePeer):
         call_command(self.command)
 
 
+def limit_by_decorator(function: Any, to: int) -> Any:
+    """As this project and its predecessor do, whose decorators are the same."""
+    from steady_queue.concurrency import limits_concurrency
+
+    return limits_concurrency(key="bench", to=to)(DjangoPeer.limit(function, to))
+
+
 def options() -> Any:
     return json.loads(os.environ.get("BENCH_OPTIONS", "null"))

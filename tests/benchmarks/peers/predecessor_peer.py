@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django_peer import DjangoPeer, options
+from django_peer import DjangoPeer, limit_by_decorator, options
 
 
 class Peer(DjangoPeer):
@@ -16,6 +16,7 @@ class Peer(DjangoPeer):
     command = "steady_queue"
     bulk = False
     limits = True
+    limit = staticmethod(limit_by_decorator)
 
     @staticmethod
     def configure(settings: dict[str, Any]) -> None:
@@ -29,12 +30,6 @@ class Peer(DjangoPeer):
         }
         if options():
             _configure_workers(settings, **options())
-
-    @staticmethod
-    def limit(function: Any, to: int) -> Any:
-        from steady_queue.concurrency import limits_concurrency
-
-        return limits_concurrency(key="bench", to=to)(DjangoPeer.limit(function, to))
 
     def enqueue_many(self, numbers: range) -> None:
         for number in numbers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django_peer import DjangoPeer, options
+from django_peer import DjangoPeer, limit_by_decorator, options
 
 
 class Peer(DjangoPeer):
@@ -15,6 +15,7 @@ class Peer(DjangoPeer):
           + (select count(*) from steady_queue_running)"""
     command = "steady_queue"
     fast = limits = True
+    limit = staticmethod(limit_by_decorator)
 
     @staticmethod
     def configure(settings: dict[str, Any]) -> None:
@@ -26,9 +27,3 @@ class Peer(DjangoPeer):
         }
         if options():
             settings["STEADY_QUEUE"] = {"workers": [options()]}
-
-    @staticmethod
-    def limit(function: Any, to: int) -> Any:
-        from steady_queue.concurrency import limits_concurrency
-
-        return limits_concurrency(key="bench", to=to)(DjangoPeer.limit(function, to))
