@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.servers.basehttp import ThreadedWSGIServer
 from django.test import Client
+from pytest_django.live_server_helper import LiveServer
 
 from steady_queue.admin import dashboard
 from tests.conftest import PATIENCE, Queue, connect
@@ -35,10 +37,18 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture
+def live_server(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveServer]:
+    """A server for one test, which has answered what it was asked before tables are emptied."""
+    monkeypatch.setattr(ThreadedWSGIServer, "daemon_threads", False)
+    server = LiveServer("localhost")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
 def open_page(
     chromium: Any,
-    live_server: Any,
-    transactional_db: None,
+    live_server: LiveServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., Any]]:
     """Opens a page of the admin as a superuser; fails in the end if it has met an error."""
