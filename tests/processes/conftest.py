@@ -26,6 +26,15 @@ create or replace function say_change() returns trigger language plpgsql as
 """
 WATCHED = ["outcomes", "processes", "running", "ready", "scheduled", "blocked"]
 
+OF_TASKS = "of tasks"
+"""What Django's sessions in the processes are called."""
+
+# The server still executes what a killed process has sent: before the tables are emptied, it ends.
+END_SESSIONS = """
+select pg_terminate_backend(pid, %s) from pg_stat_activity
+where application_name = any(%s) and datname = current_database() and pid <> pg_backend_pid()
+"""
+
 
 @pytest.fixture(scope="session")
 def changes_are_said(django_db_setup: None, django_db_blocker: Any) -> None:
@@ -140,6 +149,7 @@ def node(watch: Watch) -> Iterator[Callable[..., Node]]:
     yield start
     for one in nodes:
         one.kill()
+    watch.rows(END_SESSIONS, int(PATIENCE * 1000), ["steady_queue", OF_TASKS])
 
 
 class Node:
@@ -161,6 +171,7 @@ class Node:
             cwd=root,
             env={
                 **os.environ,
+                "PGAPPNAME": OF_TASKS,
                 "DJANGO_SETTINGS_MODULE": "tests.settings",
                 "TEST_DATABASE_NAME": env.get("TEST_DATABASE_NAME")
                 or connections["default"].settings_dict["NAME"],
