@@ -80,9 +80,9 @@ class Arguments:
         return text
 
     @staticmethod
-    def is_plain(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        """Whether all of it is what JSON has, which runs no code of anybody's when it is read."""
-        return _is_plain_call(args, kwargs)
+    def are_plain(args: Iterable[Sequence[Any]], kwargs: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether all of many calls is what JSON has, which runs nobody's code when it is read."""
+        return all(map(_is_plain_call, args, kwargs))
 
     @staticmethod
     def deserialize(text: str) -> tuple[list[Any], dict[str, Any]]:

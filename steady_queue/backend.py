@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from itertools import batched, starmap, zip_longest
+from itertools import batched, starmap
 from typing import Any, NoReturn
 
 from django.core.checks import CheckMessage
-from django.tasks import Task, TaskResult, TaskResultStatus
+from django.tasks import Task, TaskResultStatus
 from django.tasks.backends.base import BaseTaskBackend
 from django.tasks.exceptions import InvalidTask
 from django.tasks.signals import task_enqueued
@@ -19,9 +18,9 @@ from steady_queue.arguments import Arguments
 from steady_queue.concurrency import limit_duration, limit_key
 from steady_queue.crash_points import reach
 from steady_queue.cursors import give_back, sending_ahead, take_cursor
+from steady_queue.result import SteadyQueueResult, change_result, make_result
 from steady_queue.task import SteadyQueueTask, is_storable
 
-type Result = TaskResult[Any, Any]
 type Call = tuple[SteadyQueueTask, Sequence[Any], Mapping[str, Any]]
 type Change = Callable[[queries.NewJob], queries.NewJob]
 
@@ -30,36 +29,6 @@ CHUNK = 250
 
 FEW = 100
 """Jobs whose statement may stay in memory with the cursor until the next call."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SteadyQueueResult(TaskResult):  # type: ignore[type-arg, misc]
-    """Django's TaskResult, whose arguments may be more than JSON."""
-
-    lost_starts: int = 0
-    """How many starts were lost with their process. ``attempts`` and ``errors`` leave them out."""
-
-    def __post_init__(self) -> None:
-        """Keeps the arguments as given: Django's would refuse dates and model instances."""
-
-
-_FIELDS = """
-    task id status enqueued_at started_at finished_at last_attempted_at
-    args kwargs backend errors worker_ids lost_starts _return_value
-""".split()  # noqa: SIM905
-_SETTERS = [getattr(SteadyQueueResult, name).__set__ for name in _FIELDS]
-_set_id, _set_enqueued_at = _SETTERS[_FIELDS.index("id")], _SETTERS[_FIELDS.index("enqueued_at")]
-
-
-def make_result(*values: Any) -> SteadyQueueResult:
-    """A result of these values, in the order of ``_FIELDS``; what is left out is None.
-
-    The constructor of a frozen class takes twice the time, and each job has one at either end.
-    """
-    result = object.__new__(SteadyQueueResult)
-    for set_field, value in zip_longest(_SETTERS, values):
-        set_field(result, value)
-    return result
 
 
 class SteadyQueueBackend(BaseTaskBackend):
@@ -83,7 +52,9 @@ class SteadyQueueBackend(BaseTaskBackend):
         if not isinstance(name, str) or not 0 < len(name) <= 300 or not is_storable(name):
             raise InvalidTask(f"expected a queue name of 1 to 300 characters, got {name!r:.400}")
 
-    def enqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Result:
+    def enqueue(
+        self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> SteadyQueueResult:
         """Enqueue one task, in the transaction that is open on the queue's database, if one is.
 
         Raises InvalidTask, and SerializationError for arguments that cannot be kept exactly;
@@ -91,7 +62,7 @@ class SteadyQueueBackend(BaseTaskBackend):
         """
         return self.enqueue_all([(task, args, kwargs)])[0]
 
-    def enqueue_all(self, calls: Iterable[Call]) -> list[Result]:
+    def enqueue_all(self, calls: Iterable[Call]) -> list[SteadyQueueResult]:
         """Enqueue many tasks, given as (task, args, kwargs).
 
         Returns their results in order. All of them are enqueued or, when one is refused, none.
@@ -111,14 +82,16 @@ class SteadyQueueBackend(BaseTaskBackend):
             task_enqueued.send_robust(type(self), task_result=result)
         return results
 
-    def _store(self, calls: Sequence[Call], change: Change | None = None) -> list[Result]:
+    def _store(
+        self, calls: Sequence[Call], change: Change | None = None
+    ) -> list[SteadyQueueResult]:
         """Results of the calls. What is stored of each is what ``change`` makes of it."""
         jobs: Iterable[queries.NewJob] = starmap(as_job, calls)
         if change:
             jobs = map(change, jobs)
         if len(calls) <= CHUNK:
             return self._receive(*self._send(calls, list(jobs)))
-        if not all(starmap(_is_inert, calls)):
+        if not _are_inert(calls):
             jobs = list(jobs)
         chunks = zip(batched(calls, CHUNK), batched(jobs, CHUNK), strict=True)
         with sending_ahead(steady_queue.database):
@@ -127,7 +100,7 @@ class SteadyQueueBackend(BaseTaskBackend):
 
     def _send(
         self, calls: Sequence[Call], jobs: Sequence[queries.NewJob]
-    ) -> tuple[Any, list[Result]]:
+    ) -> tuple[Any, list[SteadyQueueResult]]:
         """The cursor by which the jobs were sent, and their results without what it answers."""
         cursor = take_cursor(steady_queue.database)
         reach("enqueue.before")
@@ -137,14 +110,13 @@ class SteadyQueueBackend(BaseTaskBackend):
             queries.enqueue_jobs(cursor, self.alias, jobs)
         return cursor, [self._result(*call) for call in calls]
 
-    def _receive(self, cursor: Any, results: list[Result]) -> list[Result]:
+    def _receive(self, cursor: Any, results: list[SteadyQueueResult]) -> list[SteadyQueueResult]:
         ids, moment = queries.enqueued(cursor)
         if len(results) <= FEW:
             give_back(cursor)
         reach("enqueue.after")
         for result, job in zip(results, ids, strict=True):
-            _set_id(result, str(job))
-            _set_enqueued_at(result, moment)
+            change_result(result, id=str(job), enqueued_at=moment)
         return results
 
     async def aenqueue(self, task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> NoReturn:
@@ -166,26 +138,22 @@ class SteadyQueueBackend(BaseTaskBackend):
     ) -> SteadyQueueResult:
         """Of a job that has no id yet."""
         return make_result(
-            task,
-            None,
-            TaskResultStatus.READY,
-            None,
-            None,
-            None,
-            None,
-            list(args),
-            dict(kwargs),
-            self.alias,
-            [],
-            [],
-            0,
+            task=task,
+            status=TaskResultStatus.READY,
+            args=list(args),
+            kwargs=dict(kwargs),
+            backend=self.alias,
+            errors=[],
+            worker_ids=[],
         )
 
 
-def _is_inert(task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether to make the job runs no code of the project's, which might ask the database: the key
-    of a limit may be a function, and a lazy argument is loaded."""
-    return not callable(task.concurrency_key) and Arguments.is_plain(args, kwargs)
+def _are_inert(calls: Sequence[Call]) -> bool:
+    """Whether to make their jobs runs no code of the project's, which might ask the database: the
+    key of a limit may be a function, and a lazy argument is loaded."""
+    tasks, args, kwargs = zip(*calls, strict=True)
+    keys = (task.concurrency_key for task in {id(task): task for task in tasks}.values())
+    return not any(map(callable, keys)) and Arguments.are_plain(args, kwargs)
 
 
 def as_job(task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> queries.NewJob:

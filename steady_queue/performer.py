@@ -20,11 +20,11 @@ from django.tasks.signals import task_finished, task_started
 import steady_queue
 from steady_queue import task_connections
 from steady_queue.arguments import Arguments
-from steady_queue.backend import SteadyQueueResult, make_result
 from steady_queue.crash_points import reach
 from steady_queue.logs import current
 from steady_queue.processes import OutcomeRefusedError
 from steady_queue.queries import ClaimedJob, Outcome
+from steady_queue.result import SteadyQueueResult, change_result, make_result
 from steady_queue.retries import verdict
 from steady_queue.task import UnknownTaskClassError, find_as_enqueued
 from steady_queue.timeouts import Deadline, Timeouts, timeout_of
@@ -91,14 +91,16 @@ class Performer:
             self._send(task_started, result)
             reach("perform.before")
             value = self._call(job, result)
-            _set(result, _return_value=value, status=TaskResultStatus.SUCCESSFUL)
+            change_result(result, _return_value=value, status=TaskResultStatus.SUCCESSFUL)
             error = None
         except BaseException as exception:
             error = _describe(exception)
             if result:
                 error |= _verdict(result.task, exception, job.attempt + 1)
                 again = error.get("retry_in") is not None
-                _set(result, status=TaskResultStatus.READY if again else TaskResultStatus.FAILED)
+                change_result(
+                    result, status=TaskResultStatus.READY if again else TaskResultStatus.FAILED
+                )
                 result.errors.append(
                     TaskError(
                         exception_class_path=error["exception_class"], traceback=error["traceback"]
@@ -122,7 +124,7 @@ class Performer:
 
     def _finish(self, result: SteadyQueueResult, started_at: datetime, started: float) -> None:
         elapsed = timedelta(seconds=time.monotonic() - started)
-        _set(result, finished_at=started_at + elapsed)
+        change_result(result, finished_at=started_at + elapsed)
         self._send(task_finished, result)
 
     def _send(self, signal: Signal, result: SteadyQueueResult) -> None:
@@ -141,19 +143,18 @@ class Performer:
         task = find_as_enqueued(job.task, backend, job.queue, job.priority, job.run_after)
         args, kwargs = Arguments.deserialize(job.arguments)
         return make_result(
-            task,
-            str(job.id),
-            TaskResultStatus.RUNNING,
-            job.enqueued_at,
-            started_at,
-            None,
-            started_at,
-            args,
-            kwargs,
-            backend,
-            [TaskError(**error) for error in job.errors or ()],
-            self._worker_ids(job),
-            job.lost_starts,
+            task=task,
+            id=str(job.id),
+            status=TaskResultStatus.RUNNING,
+            enqueued_at=job.enqueued_at,
+            started_at=started_at,
+            last_attempted_at=started_at,
+            args=args,
+            kwargs=kwargs,
+            backend=backend,
+            errors=[TaskError(**error) for error in job.errors or ()],
+            worker_ids=self._worker_ids(job),
+            lost_starts=job.lost_starts,
         )
 
     def _worker_ids(self, job: ClaimedJob) -> list[str]:
@@ -183,11 +184,6 @@ def _call(result: SteadyQueueResult) -> Any:
     if task.takes_context:
         return task.call(TaskContext(task_result=result), *result.args, **result.kwargs)
     return task.func(*result.args, **result.kwargs)
-
-
-def _set(result: SteadyQueueResult, **changes: Any) -> None:
-    for name, value in changes.items():
-        object.__setattr__(result, name, value)
 
 
 def _verdict(task: Any, error: BaseException, attempt: int) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from steady_queue.queries import ClaimedJob, NewJob
 from steady_queue.signals import process_stopped
 
 if TYPE_CHECKING:
-    from steady_queue.backend import Call, Change, Result
+    from steady_queue.backend import Call, Change
+    from steady_queue.result import SteadyQueueResult
 
 try:
     from opentelemetry import context, propagate, trace
@@ -32,7 +33,7 @@ except ImportError as error:
         "or set it to False"
     ) from error
 
-type Store = Callable[[Sequence[Call], Change | None], list[Result]]
+type Store = Callable[[Sequence[Call], Change | None], list[SteadyQueueResult]]
 type Attempt = Callable[[ClaimedJob, datetime], str | None]
 
 TRACE = ',"trace":'
@@ -43,7 +44,7 @@ FLUSH_WITHIN = 1000
 tracer = trace.get_tracer("steady_queue", steady_queue.__version__)
 
 
-def traced_enqueue(calls: Sequence[Call], store: Store) -> list[Result]:
+def traced_enqueue(calls: Sequence[Call], store: Store) -> list[SteadyQueueResult]:
     """``store(calls)``, in a span that the runs of these jobs go on from."""
     queues = {task.queue_name for task, _, _ in calls}
     with tracer.start_as_current_span(
