@@ -440,6 +440,22 @@ def test_a_result_comes_back_from_a_pickle(db):
     assert pickle.loads(pickle.dumps(result)) == result
 
 
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, dataclasses.replace])
+def test_a_copy_of_a_result_is_equal_to_it(make, db):
+    result = noop.enqueue(1, moment=timezone.now())
+    assert make(result) == result
+    assert make(result) is not result
+
+
+@pytest.mark.parametrize("name", ["id", "status", "lost_starts", "colour"])
+def test_a_result_is_frozen(name, db):
+    result = noop.enqueue()
+    before = dataclasses.asdict(result)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(result, name, "another")
+    assert dataclasses.asdict(result) == before
+
+
 @pickles
 @pytest.mark.parametrize("path", ["does.not.exist.fake_task", "builtins.any"])
 def test_a_pickle_of_something_else_is_not_made_a_task(path):
