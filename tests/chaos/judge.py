@@ -175,11 +175,11 @@ class Judge:
         overlaps = first.ended is not None and second.started < first.ended
         if second.attempt > first.attempt and not overlaps:
             return []
-        silent = self._was_silent(first.process, second.started)
+        # Of a job that was given to another, either may start first.
+        zombies = [r for r in (first, second) if self._was_silent(r.process, second.started)]
         died = None if overlaps else self._death(first, second)
-        if silent:
-            self._zombies.add(id(first))
-        if not silent and died is None:
+        self._zombies.update(map(id, zombies))
+        if not zombies and died is None:
             found.append(f"job {first.job}: {first} and {second}")
         return ["overlapping", "again"] if overlaps else ["again"]
 

@@ -23,7 +23,7 @@ SILENT = "insert into chaos_removals values (%s, 4, %s)"
 
 @pytest.fixture
 def past(db):
-    """A connection whose history goes with it: a job that failed after three starts."""
+    """A connection whose history goes with it."""
     with closing(connect()) as connection:
         connection.execute(history.TABLES)
         yield connection
@@ -50,3 +50,32 @@ def test_a_job_may_fail_when_the_last_start_ended_after_its_process_was_called_d
 
 def test_a_job_may_not_fail_when_a_start_of_a_living_process_ended(past):
     assert len(misended(past, (30, 36))) == 1
+
+
+def duplicated(past, *runs):
+    """Of a job with these runs, one after the other, each by a process of its own."""
+    [(job,)] = past.execute(JOB).fetchall()
+    for process, (started, ended) in enumerate(runs, 1):
+        past.execute(RUN, [job, process, process, started, ended])
+    judge = Judge(past, [], {"token": "committed"}, {"token": "work"})
+    judge._judge_reruns()
+    return judge.violations
+
+
+def test_a_job_may_not_run_twice_while_both_are_heard_from(past):
+    assert len(duplicated(past, (10, 11), (12, 13))) == 1
+
+
+def test_a_job_may_run_again_when_the_process_that_ran_it_was_called_dead(past):
+    past.execute(SILENT, [1, 12])
+    assert duplicated(past, (10, 12), (12, 13)) == []
+
+
+def test_a_process_may_begin_what_it_held_before_it_hears_that_it_was_called_dead(past):
+    past.execute(SILENT, [2, 10])
+    assert duplicated(past, (10, 11), (12, 13)) == []
+
+
+def test_a_process_that_is_called_dead_later_may_not_run_what_another_ran(past):
+    past.execute(SILENT, [2, 20])
+    assert len(duplicated(past, (10, 11), (12, 13))) == 1
