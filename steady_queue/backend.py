@@ -70,7 +70,7 @@ class SteadyQueueBackend(BaseTaskBackend):
         calls = list(calls)
         if not calls:
             return []
-        for task in {id(task): task for task, _, _ in calls}.values():
+        for task in _tasks_of(calls):
             self.validate_task(task)
         if steady_queue.tracing:
             from steady_queue.traces import traced_enqueue
@@ -151,9 +151,14 @@ class SteadyQueueBackend(BaseTaskBackend):
 def _are_inert(calls: Sequence[Call]) -> bool:
     """Whether to make their jobs runs no code of the project's, which might ask the database: the
     key of a limit may be a function, and a lazy argument is loaded."""
-    tasks, args, kwargs = zip(*calls, strict=True)
-    keys = (task.concurrency_key for task in {id(task): task for task in tasks}.values())
+    _, args, kwargs = zip(*calls, strict=True)
+    keys = (task.concurrency_key for task in _tasks_of(calls))
     return not any(map(callable, keys)) and Arguments.are_plain(args, kwargs)
+
+
+def _tasks_of(calls: Sequence[Call]) -> Iterable[SteadyQueueTask]:
+    """Each once."""
+    return {id(task): task for task, _, _ in calls}.values()
 
 
 def as_job(task: SteadyQueueTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> queries.NewJob:

@@ -29,14 +29,22 @@ def past(db):
         yield connection
 
 
+def job_with_runs(past, *runs):
+    """Its number; each run is by a process of its own, the first by 1."""
+    [(job,)] = past.execute(JOB).fetchall()
+    for process, (started, ended) in enumerate(runs, 1):
+        past.execute(RUN, [job, process, process, started, ended])
+    return job
+
+
+def judge(past):
+    return Judge(past, [], {"token": "committed"}, {"token": "work"})
+
+
 def misended(past, *thirds):
     """Of a job that two dead processes had begun, and then a third one."""
-    [(job,)] = past.execute(JOB).fetchall()
-    past.execute(FAILED, [job])
-    for process, (started, ended) in enumerate([(10, None), (20, None), *thirds], 1):
-        past.execute(RUN, [job, process, process, started, ended])
-    judge = Judge(past, [], {"token": "committed"}, {"token": "work"})
-    return judge._misended()
+    past.execute(FAILED, [job_with_runs(past, (10, None), (20, None), *thirds)])
+    return judge(past)._misended()
 
 
 def test_a_job_may_fail_when_three_starts_were_cut_off(past):
@@ -53,13 +61,10 @@ def test_a_job_may_not_fail_when_a_start_of_a_living_process_ended(past):
 
 
 def duplicated(past, *runs):
-    """Of a job with these runs, one after the other, each by a process of its own."""
-    [(job,)] = past.execute(JOB).fetchall()
-    for process, (started, ended) in enumerate(runs, 1):
-        past.execute(RUN, [job, process, process, started, ended])
-    judge = Judge(past, [], {"token": "committed"}, {"token": "work"})
-    judge._judge_reruns()
-    return judge.violations
+    job_with_runs(past, *runs)
+    one = judge(past)
+    one._judge_reruns()
+    return one.violations
 
 
 def test_a_job_may_not_run_twice_while_both_are_heard_from(past):

@@ -29,12 +29,6 @@ WATCHED = ["outcomes", "processes", "running", "ready", "scheduled", "blocked"]
 OF_TASKS = "of tasks"
 """What Django's sessions in the processes are called."""
 
-# The server still executes what a killed process has sent: before the tables are emptied, it ends.
-END_SESSIONS = """
-select pg_terminate_backend(pid, %s) from pg_stat_activity
-where application_name = any(%s) and datname = current_database() and pid <> pg_backend_pid()
-"""
-
 
 @pytest.fixture(scope="session")
 def changes_are_said(django_db_setup: None, django_db_blocker: Any) -> None:
@@ -119,6 +113,22 @@ class Watch:
         """Until so many processes wait to be notified."""
         self.until(lambda: self.idle() >= workers, "an idle worker")
 
+    def sessions(self) -> int:
+        """How many the queue has on the server."""
+        return self.value(
+            "select count(*) from pg_stat_activity "
+            "where application_name = 'steady_queue' and datname = current_database()"
+        )
+
+    def cut_sessions(self, *names: str, wait: float = 0.0) -> None:
+        """End those of these names, the queue's by default; wait for each, so many seconds."""
+        self.rows(
+            "select pg_terminate_backend(pid, %s) from pg_stat_activity "
+            "where application_name = any(%s) and datname = current_database()",
+            int(wait * 1000),
+            list(names or ["steady_queue"]),
+        )
+
     def close_gate(self) -> None:
         """Tasks that pass the gate wait at it until it is opened, or this connection closes."""
         self.rows("select pg_advisory_lock(%s), pg_advisory_lock(%s)", GATE, GATE + 1)
@@ -149,7 +159,8 @@ def node(watch: Watch) -> Iterator[Callable[..., Node]]:
     yield start
     for one in nodes:
         one.kill()
-    watch.rows(END_SESSIONS, int(PATIENCE * 1000), ["steady_queue", OF_TASKS])
+    # The server still executes what a killed process has sent: it ends before tables are emptied.
+    watch.cut_sessions("steady_queue", OF_TASKS, wait=PATIENCE)
 
 
 class Node:

@@ -13,16 +13,6 @@ from tests.processes.conftest import Node
 from tests.processes.disk import CannotMountError, SmallDisk
 from tests.processes.server import Server
 
-CUT = """
-    select pg_terminate_backend(pid) from pg_stat_activity
-    where application_name = 'steady_queue' and datname = current_database()
-"""
-
-SESSIONS = """
-    select count(*) from pg_stat_activity
-    where application_name = 'steady_queue' and datname = current_database()
-"""
-
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 
@@ -91,7 +81,7 @@ def test_cutting_every_session_again_and_again_loses_nothing(server, node):
     before = watch.states().get("successful", 0)
     for number in range(20):
         server.enqueue("speak", f"cut {number}")
-        watch.rows(CUT)
+        watch.cut_sessions()
     watch.until(lambda: watch.states().get("successful", 0) == before + 20, "all of them")
     # A cut between the start of a task and the record of its end costs no second start.
     words = [word for word in watch.heard() if word.startswith("cut ")]
@@ -191,8 +181,8 @@ def test_a_server_without_a_free_connection_is_waited_for(server, proxy, start):
     with server.connect() as connection:
         connection.execute("alter role node connection limit 0")
         try:
-            watch.rows(CUT)
-            watch.until(lambda: watch.value(SESSIONS) == 0, "the end of all sessions")
+            watch.cut_sessions()
+            watch.until(lambda: watch.sessions() == 0, "the end of all sessions")
             server.enqueue("speak", "when there is room")
             assert proxy.wait_for_arrivals(TRIES)
             assert watch.heard() == []

@@ -24,11 +24,7 @@ def test_a_hundred_restarts_leave_nothing_behind_in_the_supervisor(node, watch):
 
     def held():
         folder = Path("/proc", str(one.process.pid))
-        sessions = watch.value(
-            "select count(*) from pg_stat_activity where datname = current_database() "
-            "and application_name = 'steady_queue'"
-        )
-        return len(os.listdir(folder / "fd")), len(os.listdir(folder / "task")), sessions
+        return len(os.listdir(folder / "fd")), len(os.listdir(folder / "task")), watch.sessions()
 
     before = held()
     killed = set()

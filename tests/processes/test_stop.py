@@ -11,12 +11,6 @@ PATIENT = {"TEST_SHUTDOWN_TIMEOUT": "3600"}
 """As long as a task that ends can take."""
 
 
-SESSIONS = """
-    select count(*) from pg_stat_activity
-    where application_name = 'steady_queue' and datname = current_database()
-"""
-
-
 def nothing_is_left(watch):
     return watch.value("select count(*) from steady_queue_processes") == 0 and (
         watch.value("select count(*) from steady_queue_running") == 0
@@ -47,7 +41,7 @@ def test_what_was_not_started_is_given_back(node, watch):
         noop.enqueue()
     one.signal(signal.SIGTERM)
     # A worker that stops no longer listens.
-    watch.until(lambda: watch.value(SESSIONS) == 2, "the end of claims")
+    watch.until(lambda: watch.sessions() == 2, "the end of claims")
     watch.open_gate()
     assert one.wait() == 0
     assert watch.states() == {"successful": 1, "ready": 5}

@@ -92,10 +92,7 @@ def test_every_one_of_many_tasks_is_performed_once(node, watch):
 def test_a_worker_goes_on_after_its_listening_connection_was_cut(node, watch):
     node("--only-work")
     watch.until_idle()
-    watch.rows(
-        "select pg_terminate_backend(pid) from pg_stat_activity "
-        "where application_name = 'steady_queue' and datname = current_database()"
-    )
+    watch.cut_sessions()
     speak.enqueue("after the cut")
     watch.hear("after the cut")
 
